@@ -1,0 +1,9 @@
+{
+  "targets": [
+    {
+      "target_name": "patronus_native",
+      "sources": [],
+      "type": "none"
+    }
+  ]
+}
