@@ -1,0 +1,222 @@
+/**
+ * The verbs contract: what a provider (the software RNIC, libibverbs) implements and `patronus/` builds on. The model
+ * and the names are those of InfiniBand verbs.
+ *
+ * Threads: an object belongs to the JavaScript thread that made it and is used on that thread only; several threads
+ * each open their own device. Closing is explicit; what a thread leaves open is closed when the thread ends.
+ * Addresses, lengths and offsets are Numbers (integers below 2^53), in bytes. Misuse throws a TypeError or a
+ * RangeError; what the NIC refuses comes back as the status of a completion, never as an exception.
+ */
+import type { QpState } from './verbs.js';
+
+export interface DeviceAttr {
+  /** Provider and device, e.g. `soft0`. */
+  readonly name: string;
+  readonly maxQp: number;
+  /** Entries of the deepest send or receive queue. */
+  readonly maxQpWr: number;
+  readonly maxCq: number;
+  readonly maxCqe: number;
+  readonly maxMr: number;
+  readonly maxMw: number;
+  readonly maxPd: number;
+  readonly maxInline: number;
+  /** A bind may take a window that is still bound and so move it: the old key dies by that act. */
+  readonly rebindBoundWindow: boolean;
+  /** What may use a window: any QP of the protection domain, or only the QP that the bind was posted on. */
+  readonly windowScope: 'pd' | 'qp';
+  /** The device itself holds accesses to the bounds of a window. */
+  readonly windowBounds: boolean;
+}
+
+/** Memory that can be registered. Zero-filled, page-aligned; lives until closed and no region uses it. */
+export interface HostMemory {
+  readonly buffer: ArrayBuffer;
+  readonly byteLength: number;
+  close(): void;
+}
+
+export interface ProtectionDomain {
+  /**
+   * Register `length` bytes of `memory` from `offset`. The region's addresses run from `iova` (default: `offset`):
+   * work requests name memory by these addresses, so no pointer ever crosses the contract.
+   */
+  regMr(memory: HostMemory, offset: number, length: number, access: number, iova?: number): MemoryRegion;
+  /** Allocate a type-2 memory window, unbound. */
+  allocMw(): MemoryWindow;
+  createQp(init: QueuePairInit): QueuePair;
+  close(): void;
+}
+
+export interface MemoryRegion {
+  readonly lkey: number;
+  /** Key for remote access; grants what the region's REMOTE_* access flags grant. */
+  readonly rkey: number;
+  readonly iova: number;
+  readonly length: number;
+  /** Returns when no access under the region's keys can touch memory any more. Throws while windows are bound to it. */
+  close(): void;
+}
+
+export interface MemoryWindow {
+  /** The 24-bit index of the window, already shifted: `rkey = keyBase | tag`, tag 0..255. */
+  readonly keyBase: number;
+  /** Unbinds if bound (final, as LOCAL_INV) and frees the index. */
+  close(): void;
+}
+
+export interface QueuePairInit {
+  readonly sendCq: CompletionQueue;
+  readonly recvCq: CompletionQueue;
+  /** Powers of two. */
+  readonly maxSendWr: number;
+  readonly maxRecvWr: number;
+}
+
+/**
+ * Reliable connection. The post calls write a work request into the ring and return false if the ring is full; nothing
+ * happens before the doorbell. `wrId` is a uint32, `flags` are SendFlag, 64-bit values travel as halves (uint32).
+ * Completions of failed requests always appear; those of successful ones only with SendFlag.SIGNALED.
+ */
+export interface QueuePair {
+  readonly qpNum: number;
+  /** Number of the connected queue pair, 0 before a connection. */
+  readonly remoteQpNum: number;
+  readonly state: QpState;
+  /**
+   * Legal transitions: any -> RESET, any -> ERR, RESET -> INIT -> RTR -> RTS. A connected pair keeps its peer through
+   * RESET. `access` (INIT to RTS): which remote operations the QP admits at all, REMOTE_* bits; default all.
+   */
+  modify(state: QpState, access?: number): void;
+  postRead(
+    wrId: number,
+    flags: number,
+    localAddr: number,
+    lkey: number,
+    length: number,
+    remoteAddr: number,
+    rkey: number,
+  ): boolean;
+  postWrite(
+    wrId: number,
+    flags: number,
+    localAddr: number,
+    lkey: number,
+    length: number,
+    remoteAddr: number,
+    rkey: number,
+  ): boolean;
+  /** The old value (8 bytes) lands at localAddr. */
+  postCas(
+    wrId: number,
+    flags: number,
+    localAddr: number,
+    lkey: number,
+    remoteAddr: number,
+    rkey: number,
+    compareLo: number,
+    compareHi: number,
+    swapLo: number,
+    swapHi: number,
+  ): boolean;
+  /** The old value (8 bytes) lands at localAddr. */
+  postFaa(
+    wrId: number,
+    flags: number,
+    localAddr: number,
+    lkey: number,
+    remoteAddr: number,
+    rkey: number,
+    addLo: number,
+    addHi: number,
+  ): boolean;
+  postSend(wrId: number, flags: number, localAddr: number, lkey: number, length: number): boolean;
+  /** Publish `rkey` to others only after the completion of the bind. */
+  postBindMw(
+    wrId: number,
+    flags: number,
+    rkey: number,
+    lkey: number,
+    address: number,
+    length: number,
+    access: number,
+  ): boolean;
+  /** Its completion is final: no access under `rkey` can touch memory afterwards. */
+  postLocalInv(wrId: number, flags: number, rkey: number): boolean;
+  /** Hand the send requests posted so far to the NIC: one native call. */
+  doorbell(): void;
+  /** Post a receive buffer; visible to the NIC at once. */
+  postRecv(wrId: number, localAddr: number, lkey: number, length: number): boolean;
+  close(): void;
+}
+
+/** A completion, filled in place by {@link CompletionQueue.poll}. */
+export interface Completion {
+  wrId: number;
+  status: number;
+  opcode: number;
+  flags: number;
+  byteLen: number;
+  qpNum: number;
+  imm: number;
+}
+
+export interface CompletionQueue {
+  readonly depth: number;
+  /** Take the oldest completion. Plain loads and stores: no native call. */
+  poll(into: Completion): boolean;
+  /** Signal the channel at the next completion. Poll once more after arming: what came before does not signal. */
+  arm(): void;
+  close(): void;
+}
+
+/** Wakes a thread or an event loop; an eventfd. */
+export interface CompletionChannel {
+  /** Block this thread until signalled or `timeoutNs` passed; true if signalled. For worker threads. */
+  wait(timeoutNs: number): boolean;
+  /** Call `listener` on the event loop at every signal; undefined stops. Keeps the process alive only while set. */
+  onSignal(listener: (() => void) | undefined): void;
+  /** The descriptor, for signalChannel() from another thread of the process. */
+  readonly fd: number;
+  close(): void;
+}
+
+export type ConnectionState = 'connecting' | 'established' | 'rejected' | 'closed';
+
+/** A set of connected queue pairs between a client and a memory node. The i-th pair of one side meets the other's i-th. */
+export interface Connection {
+  /** Unique in the listener's process, never reused: the client's identity as the link vouches for it. */
+  readonly id: number;
+  readonly state: ConnectionState;
+  /** How many queue pairs the client brought. */
+  readonly qpCount: number;
+  /** Listener's side: take these pairs (RESET) for it and bring both sides to RTS. */
+  accept(qps: readonly QueuePair[]): void;
+  reject(): void;
+  /** Both sides' pairs go to ERR, the other side is signalled. */
+  close(): void;
+}
+
+export interface Listener {
+  /** Clients name this to connect; unique in the process. */
+  readonly address: string;
+  /** The next new connection to accept or reject; undefined if there is none. */
+  nextConnection(): Connection | undefined;
+  /** The next established connection whose client closed or died; undefined if there is none. */
+  nextDisconnection(): Connection | undefined;
+  close(): void;
+}
+
+export interface Device {
+  readonly attr: DeviceAttr;
+  allocMemory(byteLength: number): HostMemory;
+  allocPd(): ProtectionDomain;
+  createChannel(): CompletionChannel;
+  createCq(depth: number, channel?: CompletionChannel): CompletionQueue;
+  /** Accept connections; the channel is signalled for new and ended ones. */
+  listen(channel: CompletionChannel): Listener;
+  /** Ask a listener to connect these pairs (RESET). Signals the channel when the state changes. */
+  connect(address: string, qps: readonly QueuePair[], channel: CompletionChannel): Connection;
+  /** Closes everything that was made from it. */
+  close(): void;
+}
