@@ -7,6 +7,8 @@ export default defineConfig({
     include: ['dist/test/**/*.test.js'],
     server: { deps: { external: [/\/dist\/(native|patronus|kv|http|loadgen)\//] } },
     pool: 'forks',
+    // A forgotten `.only` fails the run.
+    allowOnly: false,
     testTimeout: 30_000,
     hookTimeout: 30_000,
   },
