@@ -103,7 +103,7 @@ build_addon() {
 build_typescript() {
   stamp=dist/.built
   # Folders count as sources, for a file that was removed from one.
-  newer_than "$stamp" native patronus kv http loadgen test tsconfig.json package.json node_modules/.package-lock.json \
+  newer_than "$stamp" native patronus kv http loadgen test scripts tsconfig.json package.json node_modules/.package-lock.json \
     -path native/build -prune -o \( -name '*.ts' -o -name '*.json' -o -type d \) || return 0
   began=$(mktemp)
   step 'compiling TypeScript' npm run build
