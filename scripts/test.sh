@@ -13,5 +13,5 @@ npx biome check . || failed=1
 [ "$failed" -eq 0 ] || lint_failed='lint failed: see the beginning of the output'
 npx vitest run --reporter=default --reporter=json --outputFile.json="$report" "$@" || failed=1
 [ -z "${lint_failed-}" ] || printf '%s\n' "$lint_failed"
-node scripts/test-summary.js "$report" || failed=1
+node dist/scripts/test-summary.js "$report" || failed=1
 exit "$failed"
