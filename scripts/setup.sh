@@ -64,16 +64,13 @@ install_debian_packages() {
 }
 
 check_node() {
+  least=$(sed -n 's/^ *"node": ">=\([0-9.]*\)".*/\1/p' package.json)
+  where='it is at https://nodejs.org/en/download'
   command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 ||
-    die 'node and npm are needed and not on the PATH; Node.js 20 or later is at https://nodejs.org/en/download'
-  node -e '
-    const [major, minor] = require("./package.json").engines.node.match(/\d+/g).map(Number);
-    const [hasMajor, hasMinor] = process.versions.node.split(".").map(Number);
-    if (hasMajor > major || (hasMajor === major && hasMinor >= minor)) process.exit(0);
-    console.error(`setup: Node.js ${major}.${minor} or later is needed; ${process.execPath} is ${process.version}. ` +
-      "Newer ones are at https://nodejs.org/en/download");
-    process.exit(1);
-  ' || exit 1
+    die "Node.js $least or later is needed and there is no node and npm on the PATH; $where"
+  has=$(node -p process.versions.node)
+  [ "$(printf '%s\n' "$least" "$has" | sort -V | head -n 1)" = "$least" ] ||
+    die "Node.js $least or later is needed and $(command -v node) is $has; $where"
 }
 
 install_npm_packages() {
