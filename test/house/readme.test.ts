@@ -37,8 +37,11 @@ describe('the samples of the README', () => {
     expect(samples.length).toBeGreaterThanOrEqual(2);
   });
 
-  it.each(samples)('%s compiles and runs', (name) => {
-    execFileSync(process.execPath, [join(folder, `${name}.mjs`)], { timeout: 30_000, stdio: 'pipe' });
+  it.each(samples)('%s compiles, runs and prints what its comments say', (name, code) => {
+    const expected = [...code.matchAll(/^console\.log\(.*; \/\/ (.*)$/gm)].map((match) => match[1]);
+    const options = { timeout: 30_000, stdio: 'pipe' } as const;
+    const printed = execFileSync(process.execPath, [join(folder, `${name}.mjs`)], options).toString();
+    expect(printed.trimEnd().split('\n')).toEqual(expected);
   });
 });
 
