@@ -128,9 +128,11 @@ export interface AcquireResult {
 export interface Batch {
   /** Operations prepared so far. */
   readonly count: number;
+  /** After a commit that failed: how many operations, from the first, took effect. */
+  readonly executed: number;
   /**
-   * Each returns Ok, or why the operation was not taken (LeaseLocalExpiredErr; Invalid when full, or when the lease
-   * is of another node or has been relinquished). `offset` is in the lease, `bufferOffset` in the buffer, bytes.
+   * Each returns Ok, or Invalid if the operation was not taken: the batch is full or under way, the lease is of another
+   * node or has been relinquished, the buffer is too small. `offset` is in the lease, `bufferOffset` in the buffer, bytes.
    * Bounds of the lease are the NIC's to check.
    */
   prepareRead(
@@ -170,7 +172,10 @@ export interface Batch {
     addHi: number,
     flags?: number,
   ): RetCode;
-  /** Send and wait; the batch is empty again. Ok only if every operation succeeded. */
+  /**
+   * Send and wait; the batch is empty again. Ok only if every operation succeeded. LeaseLocalExpiredErr, with nothing
+   * sent, if the term of one of the leases is over by this client's clock.
+   */
   commit(): MaybePromise<RetCode>;
   /** Forget what was prepared. */
   reset(): void;

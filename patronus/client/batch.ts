@@ -1,0 +1,193 @@
+import { Opcode, type QueuePair, SendFlag } from '../../native/index.js';
+import { type Batch, type Lease, type MaybePromise, type RdmaBuffer, RetCode, RwFlag } from '../api.js';
+import { RegisteredBuffer } from './buffers.js';
+import { LeaseHandle } from './lease.js';
+import type { NodeConnection } from './node-connection.js';
+
+export const MAX_BATCH = 16;
+
+/** Operations recorded until commit; only then do they go into the ring of whichever pair is in service. */
+export class OperationBatch implements Batch {
+  count = 0;
+  executed = 0;
+  /** Outcome of the commit under way; undefined until it is known. */
+  outcome: RetCode | undefined;
+  /** Told when the outcome is known, if the commit had to wait for it. */
+  resolve: ((status: RetCode) => void) | undefined;
+  private readonly node: NodeConnection;
+  /** The first deadline that the operations depend on by this client's own check. */
+  private deadlineNs = Number.POSITIVE_INFINITY;
+  private submitted = false;
+  private readonly opcode = new Uint8Array(MAX_BATCH);
+  private readonly lkey = new Uint32Array(MAX_BATCH);
+  private readonly localAddr = new Float64Array(MAX_BATCH);
+  private readonly length = new Uint32Array(MAX_BATCH);
+  private readonly rkey = new Uint32Array(MAX_BATCH);
+  private readonly remoteAddr = new Float64Array(MAX_BATCH);
+  private readonly compareAddLo = new Uint32Array(MAX_BATCH);
+  private readonly compareAddHi = new Uint32Array(MAX_BATCH);
+  private readonly swapLo = new Uint32Array(MAX_BATCH);
+  private readonly swapHi = new Uint32Array(MAX_BATCH);
+
+  constructor(node: NodeConnection) {
+    this.node = node;
+  }
+
+  prepareRead(
+    lease: Lease,
+    buffer: RdmaBuffer,
+    bufferOffset: number,
+    size: number,
+    offset: number,
+    flags = 0,
+  ): RetCode {
+    return this.prepare(Opcode.RDMA_READ, lease, buffer, bufferOffset, size, offset, flags);
+  }
+
+  prepareWrite(
+    lease: Lease,
+    buffer: RdmaBuffer,
+    bufferOffset: number,
+    size: number,
+    offset: number,
+    flags = 0,
+  ): RetCode {
+    return this.prepare(Opcode.RDMA_WRITE, lease, buffer, bufferOffset, size, offset, flags);
+  }
+
+  prepareCas(
+    lease: Lease,
+    buffer: RdmaBuffer,
+    bufferOffset: number,
+    offset: number,
+    expectedLo: number,
+    expectedHi: number,
+    desiredLo: number,
+    desiredHi: number,
+    flags = 0,
+  ): RetCode {
+    const status = this.prepare(Opcode.CMP_AND_SWP, lease, buffer, bufferOffset, 8, offset, flags);
+    if (status !== RetCode.Ok) return status;
+    const at = this.count - 1;
+    this.compareAddLo[at] = expectedLo;
+    this.compareAddHi[at] = expectedHi;
+    this.swapLo[at] = desiredLo;
+    this.swapHi[at] = desiredHi;
+    return RetCode.Ok;
+  }
+
+  prepareFaa(
+    lease: Lease,
+    buffer: RdmaBuffer,
+    bufferOffset: number,
+    offset: number,
+    addLo: number,
+    addHi: number,
+    flags = 0,
+  ): RetCode {
+    const status = this.prepare(Opcode.FETCH_AND_ADD, lease, buffer, bufferOffset, 8, offset, flags);
+    if (status !== RetCode.Ok) return status;
+    this.compareAddLo[this.count - 1] = addLo;
+    this.compareAddHi[this.count - 1] = addHi;
+    return RetCode.Ok;
+  }
+
+  commit(): MaybePromise<RetCode> {
+    if (this.submitted) return RetCode.Invalid;
+    this.executed = 0;
+    if (this.count === 0) return RetCode.Ok;
+    if (this.deadlineNs !== Number.POSITIVE_INFINITY && this.node.pastDeadline(this.deadlineNs)) {
+      this.reset();
+      return RetCode.LeaseLocalExpiredErr;
+    }
+    this.submitted = true;
+    this.outcome = undefined;
+    this.node.submit(this);
+    if (this.outcome !== undefined) return this.finish();
+    return new Promise<RetCode>((resolve) => {
+      this.resolve = resolve;
+    });
+  }
+
+  reset(): void {
+    if (this.submitted) throw new TypeError('the batch is under way');
+    this.count = 0;
+    this.deadlineNs = Number.POSITIVE_INFINITY;
+  }
+
+  /** The NIC or the connection has spoken: the first `executed` operations took effect. */
+  complete(outcome: RetCode, executed: number): void {
+    this.outcome = outcome;
+    this.executed = executed;
+    const { resolve } = this;
+    if (resolve === undefined) return;
+    this.resolve = undefined;
+    resolve(this.finish());
+  }
+
+  /** Write the work requests into a ring with room for them; the last one is signalled. */
+  post(qp: QueuePair, wrIdBase: number): void {
+    const last = this.count - 1;
+    for (let i = 0; i <= last; i++) {
+      const wrId = wrIdBase | i;
+      const flags = i === last ? SendFlag.SIGNALED : 0;
+      const local = this.localAddr[i]!;
+      const lkey = this.lkey[i]!;
+      const remote = this.remoteAddr[i]!;
+      const rkey = this.rkey[i]!;
+      const lo = this.compareAddLo[i]!;
+      const hi = this.compareAddHi[i]!;
+      switch (this.opcode[i]) {
+        case Opcode.RDMA_READ:
+          qp.postRead(wrId, flags, local, lkey, this.length[i]!, remote, rkey);
+          break;
+        case Opcode.RDMA_WRITE:
+          qp.postWrite(wrId, flags, local, lkey, this.length[i]!, remote, rkey);
+          break;
+        case Opcode.CMP_AND_SWP:
+          qp.postCas(wrId, flags, local, lkey, remote, rkey, lo, hi, this.swapLo[i]!, this.swapHi[i]!);
+          break;
+        default:
+          qp.postFaa(wrId, flags, local, lkey, remote, rkey, lo, hi);
+      }
+    }
+  }
+
+  private finish(): RetCode {
+    this.submitted = false;
+    this.reset();
+    return this.outcome!;
+  }
+
+  private prepare(
+    opcode: number,
+    lease: Lease,
+    buffer: RdmaBuffer,
+    bufferOffset: number,
+    size: number,
+    offset: number,
+    flags: number,
+  ): RetCode {
+    const at = this.count;
+    if (at === MAX_BATCH || this.submitted) return RetCode.Invalid;
+    if (!(lease instanceof LeaseHandle) || lease.node !== this.node) return RetCode.Invalid;
+    if (!(buffer instanceof RegisteredBuffer)) return RetCode.Invalid;
+    // A neighbour in the slab must not be read or overwritten by mistake: the NIC sees only the slab.
+    if (!(bufferOffset >= 0 && size >= 0 && bufferOffset + size <= buffer.size)) return RetCode.Invalid;
+    // Before the start of the node's memory there is no address; such an access is out of every lease's bounds.
+    const remote = lease.offset + offset;
+    if (!Number.isSafeInteger(remote)) return RetCode.Invalid;
+    if ((flags & RwFlag.NoLocalExpireCheck) === 0) {
+      if (lease.ended) return RetCode.Invalid;
+      if (lease.deadlineNs < this.deadlineNs) this.deadlineNs = lease.deadlineNs;
+    }
+    this.opcode[at] = opcode;
+    this.lkey[at] = buffer.lkey;
+    this.localAddr[at] = buffer.address + bufferOffset;
+    this.length[at] = size;
+    this.rkey[at] = lease.rkey;
+    this.remoteAddr[at] = remote;
+    this.count = at + 1;
+    return RetCode.Ok;
+  }
+}

@@ -1,0 +1,120 @@
+import type { CompletionQueue, QueuePair } from '../../native/index.js';
+import { WcStatus } from '../../native/index.js';
+import { PatronusError, PatronusErrorCode } from '../errors.js';
+import { clearMessage, MESSAGE_BYTES, MESSAGE_WORDS, Word } from '../wire/messages.js';
+
+/** Requests under way at once per client; more wait here. Half of what the node takes, so that it always has room. */
+export const MAX_CALLS = 32;
+
+interface Call {
+  readonly fill: (words: Uint32Array, at: number) => void;
+  readonly take: (words: Uint32Array, at: number) => void;
+  readonly fail: (error: PatronusError) => void;
+}
+
+const ABANDONED: Call = { fill: () => {}, take: () => {}, fail: () => {} };
+
+/**
+ * Requests to a directory and their replies, over the control pair. A request's number is its slot and, above it, a
+ * running count.
+ */
+export class Calls {
+  private readonly qp: QueuePair;
+  private readonly recvCq: CompletionQueue;
+  private readonly words: Uint32Array;
+  private readonly lkey: number;
+  private readonly underWay: (Call | undefined)[] = new Array<Call | undefined>(MAX_CALLS).fill(undefined);
+  private readonly sentAtMs = new Float64Array(MAX_CALLS);
+  private readonly freeSlots: number[] = [];
+  private readonly waiting: Call[] = [];
+  private sequence = 0;
+  private readonly completion = { wrId: 0, status: 0, opcode: 0, flags: 0, byteLen: 0, qpNum: 0, imm: 0 };
+
+  /** `words` is memory for 2 x MAX_CALLS messages, registered under `lkey` from address 0: requests, then replies. */
+  constructor(qp: QueuePair, recvCq: CompletionQueue, words: Uint32Array, lkey: number) {
+    this.qp = qp;
+    this.recvCq = recvCq;
+    this.words = words;
+    this.lkey = lkey;
+    for (let slot = 0; slot < MAX_CALLS; slot++) {
+      this.freeSlots.push(slot);
+      this.postReceive(slot);
+    }
+  }
+
+  get pending(): number {
+    return MAX_CALLS - this.freeSlots.length;
+  }
+
+  /** Send what `fill` writes; resolves to what `take` makes of the reply, synchronously with its arrival. */
+  call<T>(fill: Call['fill'], take: (words: Uint32Array, at: number) => T): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      const call: Call = { fill, take: (words, at) => resolve(take(words, at)), fail: reject };
+      if (this.freeSlots.length > 0) this.send(call);
+      else this.waiting.push(call);
+    });
+  }
+
+  /** Take the replies that have come; returns how many. */
+  poll(): number {
+    let count = 0;
+    while (this.recvCq.poll(this.completion)) {
+      if (this.completion.status !== WcStatus.SUCCESS) continue;
+      count++;
+      const buffer = this.completion.wrId;
+      this.answer((MAX_CALLS + buffer) * MESSAGE_WORDS);
+      this.postReceive(buffer);
+      const next = this.freeSlots.length > 0 ? this.waiting.shift() : undefined;
+      if (next !== undefined) this.send(next);
+    }
+    return count;
+  }
+
+  /** Fail the requests that were sent before this time. Their slots stay taken until the replies come. */
+  failOlderThan(ms: number): void {
+    for (let slot = 0; slot < MAX_CALLS; slot++) {
+      const call = this.underWay[slot];
+      if (call === undefined || call === ABANDONED || this.sentAtMs[slot]! >= ms) continue;
+      this.underWay[slot] = ABANDONED;
+      call.fail(new PatronusError(PatronusErrorCode.TIMEOUT, 'no answer in time: the outcome is unknown'));
+    }
+  }
+
+  failAll(error: PatronusError): void {
+    for (const call of this.waiting.splice(0)) call.fail(error);
+    for (let slot = 0; slot < MAX_CALLS; slot++) this.finish(slot)?.fail(error);
+  }
+
+  private send(call: Call): void {
+    const slot = this.freeSlots.pop()!;
+    const at = slot * MESSAGE_WORDS;
+    this.underWay[slot] = call;
+    this.sentAtMs[slot] = performance.now();
+    clearMessage(this.words, at);
+    call.fill(this.words, at);
+    this.sequence = (this.sequence + 1) & 0x3ffffff;
+    this.words[at + Word.REQUEST_ID] = ((this.sequence << 5) | slot) >>> 0;
+    this.qp.postSend(slot, 0, slot * MESSAGE_BYTES, this.lkey, MESSAGE_BYTES);
+    this.qp.doorbell();
+  }
+
+  private answer(at: number): void {
+    const id = this.words[at + Word.REQUEST_ID]!;
+    const slot = id & (MAX_CALLS - 1);
+    if (this.words[slot * MESSAGE_WORDS + Word.REQUEST_ID] !== id) return;
+    this.finish(slot)?.take(this.words, at);
+  }
+
+  private finish(slot: number): Call | undefined {
+    const call = this.underWay[slot];
+    if (call !== undefined) {
+      this.underWay[slot] = undefined;
+      this.freeSlots.push(slot);
+    }
+    return call;
+  }
+
+  private postReceive(buffer: number): void {
+    this.qp.postRecv(buffer, (MAX_CALLS + buffer) * MESSAGE_BYTES, this.lkey, MESSAGE_BYTES);
+  }
+}

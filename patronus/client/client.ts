@@ -1,0 +1,195 @@
+import { type Device, nowNs, openDevice, type ProtectionDomain } from '../../native/index.js';
+import {
+  type AcquireRequest,
+  type AcquireResult,
+  type Batch,
+  type Lease,
+  type MaybePromise,
+  type NodeLayout,
+  type PatronusClient,
+  type RdmaBuffer,
+  RetCode,
+} from '../api.js';
+import { acquireError, PatronusError, PatronusErrorCode } from '../errors.js';
+import type { NodeEndpoint } from '../memory-node/node.js';
+import { BufferPool, RegisteredBuffer } from './buffers.js';
+import { LeaseHandle } from './lease.js';
+import { NodeConnection } from './node-connection.js';
+
+export interface ConnectOptions {
+  /** The memory nodes to connect to, at least one; the first is the default of every call. */
+  readonly nodes: readonly NodeEndpoint[];
+}
+
+/** A client of memory nodes. Belongs to the thread that made it. */
+export class Patronus implements PatronusClient {
+  readonly nodes: readonly NodeLayout[];
+  /** All nodes are of this process and read the same clock. */
+  readonly epsilonNs = 0;
+  private readonly device: Device;
+  private readonly pd: ProtectionDomain;
+  private readonly buffers: BufferPool;
+  private readonly connections: readonly NodeConnection[];
+  private closed = false;
+
+  /** Connect to memory nodes. Rejects with ERR_PATRONUS_CONNECT if one is not there or refuses. */
+  static async connect(options: ConnectOptions): Promise<Patronus> {
+    if (options.nodes.length === 0) throw new TypeError('nodes must name at least one memory node');
+    const device = openDevice();
+    const connections: NodeConnection[] = [];
+    try {
+      const pd = device.allocPd();
+      const buffers = new BufferPool(device, pd);
+      for (const endpoint of options.nodes) {
+        connections.push(await NodeConnection.open(device, pd, buffers, endpoint, 0));
+      }
+      return new Patronus(device, pd, buffers, connections);
+    } catch (error) {
+      for (const connection of connections) connection.close();
+      device.close();
+      throw error;
+    }
+  }
+
+  private constructor(
+    device: Device,
+    pd: ProtectionDomain,
+    buffers: BufferPool,
+    connections: readonly NodeConnection[],
+  ) {
+    this.device = device;
+    this.pd = pd;
+    this.buffers = buffers;
+    this.connections = connections;
+    this.nodes = connections.map((connection) => connection.layout);
+  }
+
+  now(): number {
+    return nowNs();
+  }
+
+  getRlease(request: AcquireRequest): Promise<AcquireResult> {
+    return this.acquire(request, false);
+  }
+
+  getWlease(request: AcquireRequest): Promise<AcquireResult> {
+    return this.acquire(request, true);
+  }
+
+  async readLease(request: AcquireRequest): Promise<Lease> {
+    return granted(await this.acquire(request, false));
+  }
+
+  async writeLease(request: AcquireRequest): Promise<Lease> {
+    return granted(await this.acquire(request, true));
+  }
+
+  async relinquish(lease: Lease, flags = 0): Promise<RetCode> {
+    if (!(lease instanceof LeaseHandle) || !this.connections.includes(lease.node)) return RetCode.Invalid;
+    return lease.node.relinquish(lease, flags);
+  }
+
+  read(lease: Lease, buffer: RdmaBuffer, size: number, offset: number, flags = 0): MaybePromise<RetCode> {
+    const batch = this.batchFor(lease);
+    const status = batch.prepareRead(lease, buffer, 0, size, offset, flags);
+    return status === RetCode.Ok ? batch.commit() : status;
+  }
+
+  write(lease: Lease, buffer: RdmaBuffer, size: number, offset: number, flags = 0): MaybePromise<RetCode> {
+    const batch = this.batchFor(lease);
+    const status = batch.prepareWrite(lease, buffer, 0, size, offset, flags);
+    return status === RetCode.Ok ? batch.commit() : status;
+  }
+
+  cas(
+    lease: Lease,
+    buffer: RdmaBuffer,
+    offset: number,
+    expectedLo: number,
+    expectedHi: number,
+    desiredLo: number,
+    desiredHi: number,
+    flags = 0,
+  ): MaybePromise<RetCode> {
+    const batch = this.batchFor(lease);
+    const status = batch.prepareCas(
+      lease,
+      buffer,
+      0,
+      offset,
+      expectedLo,
+      expectedHi,
+      desiredLo,
+      desiredHi,
+      flags,
+    );
+    return status === RetCode.Ok ? batch.commit() : status;
+  }
+
+  faa(
+    lease: Lease,
+    buffer: RdmaBuffer,
+    offset: number,
+    addLo: number,
+    addHi: number,
+    flags = 0,
+  ): MaybePromise<RetCode> {
+    const batch = this.batchFor(lease);
+    const status = batch.prepareFaa(lease, buffer, 0, offset, addLo, addHi, flags);
+    return status === RetCode.Ok ? batch.commit() : status;
+  }
+
+  createBatch(nodeId?: number): Batch {
+    return this.connection(nodeId).newBatch();
+  }
+
+  getRdmaBuffer(size: number): RdmaBuffer {
+    this.checkOpen();
+    return this.buffers.get(size);
+  }
+
+  putRdmaBuffer(buffer: RdmaBuffer): void {
+    if (!(buffer instanceof RegisteredBuffer)) throw new TypeError('not a buffer of getRdmaBuffer');
+    this.buffers.put(buffer);
+  }
+
+  /** End all leases and connections of this client. */
+  async close(): Promise<void> {
+    if (this.closed) return;
+    this.closed = true;
+    for (const connection of this.connections) connection.close();
+    this.buffers.close();
+    this.pd.close();
+    this.device.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  private async acquire(request: AcquireRequest, write: boolean): Promise<AcquireResult> {
+    return this.connection(request.nodeId).acquire(request, write);
+  }
+
+  private connection(nodeId: number | undefined): NodeConnection {
+    this.checkOpen();
+    if (nodeId === undefined) return this.connections[0]!;
+    const connection = this.connections.find((candidate) => candidate.layout.nodeId === nodeId);
+    if (connection === undefined) throw new RangeError(`not connected to a node ${nodeId}`);
+    return connection;
+  }
+
+  /** Of the lease's node; of any node for what is no lease, where the batch then says so. */
+  private batchFor(lease: Lease): Batch {
+    return (lease instanceof LeaseHandle ? lease.node : this.connections[0]!).newBatch();
+  }
+
+  private checkOpen(): void {
+    if (this.closed) throw new PatronusError(PatronusErrorCode.CLOSED, 'the client is closed');
+  }
+}
+
+function granted(result: AcquireResult): Lease {
+  if (result.lease === undefined) throw acquireError(result.status);
+  return result.lease;
+}

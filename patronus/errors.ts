@@ -1,0 +1,80 @@
+import { AcquireStatus, RetCode } from './api.js';
+
+/** Codes of {@link PatronusError}: stable, never reused. */
+export const PatronusErrorCode = {
+  /** The NIC refused the access: outside the lease, wrong right, or the lease has ended. */
+  PROTECTION: 'ERR_PATRONUS_PROTECTION',
+  /** The NIC could not execute the request. */
+  EXECUTION: 'ERR_PATRONUS_EXECUTION',
+  /** The lease's term is over by this client's clock; nothing was sent. */
+  LEASE_EXPIRED: 'ERR_PATRONUS_LEASE_EXPIRED',
+  /** A malformed request, or one for somebody else's lease or memory. */
+  INVALID: 'ERR_PATRONUS_INVALID',
+  /** The lease has ended already. */
+  NOT_FOUND: 'ERR_PATRONUS_NOT_FOUND',
+  ADDRESS_OUT_OF_RANGE: 'ERR_PATRONUS_ADDRESS_OUT_OF_RANGE',
+  NO_MEMORY: 'ERR_PATRONUS_NO_MEMORY',
+  /** No memory window or no place in the lease table is left, for this client or at all. */
+  NO_WINDOW: 'ERR_PATRONUS_NO_WINDOW',
+  BIND: 'ERR_PATRONUS_BIND',
+  /** The memory node did not accept the connection. */
+  CONNECT: 'ERR_PATRONUS_CONNECT',
+  /** The connection ended; what was under way may or may not have happened. */
+  DISCONNECTED: 'ERR_PATRONUS_DISCONNECTED',
+  /** No answer in time; the request may or may not have been carried out. */
+  TIMEOUT: 'ERR_PATRONUS_TIMEOUT',
+  /** The client or the node was closed. */
+  CLOSED: 'ERR_PATRONUS_CLOSED',
+} as const;
+export type PatronusErrorCode = (typeof PatronusErrorCode)[keyof typeof PatronusErrorCode];
+
+/** What can go wrong in operation. Misuse of the API is a TypeError or a RangeError instead. */
+export class PatronusError extends Error {
+  readonly code: PatronusErrorCode;
+  constructor(code: PatronusErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'PatronusError';
+    this.code = code;
+  }
+}
+
+export function retCodeError(status: RetCode, what: string): PatronusError {
+  switch (status) {
+    case RetCode.RdmaProtectionErr:
+      return new PatronusError(PatronusErrorCode.PROTECTION, `${what}: the NIC refused the access`);
+    case RetCode.LeaseLocalExpiredErr:
+      return new PatronusError(PatronusErrorCode.LEASE_EXPIRED, `${what}: the lease's term is over`);
+    case RetCode.NotFound:
+      return new PatronusError(PatronusErrorCode.NOT_FOUND, `${what}: the lease has ended already`);
+    case RetCode.NoMem:
+      return new PatronusError(PatronusErrorCode.NO_MEMORY, `${what}: out of memory`);
+    case RetCode.Invalid:
+      return new PatronusError(PatronusErrorCode.INVALID, `${what}: not allowed`);
+    default:
+      return new PatronusError(PatronusErrorCode.EXECUTION, `${what}: the NIC could not execute the request`);
+  }
+}
+
+export function acquireError(status: AcquireStatus): PatronusError {
+  switch (status) {
+    case AcquireStatus.AddressOutOfRangeErr:
+      return new PatronusError(
+        PatronusErrorCode.ADDRESS_OUT_OF_RANGE,
+        'acquire: the range is empty or not within the leasable memory of the node',
+      );
+    case AcquireStatus.NoMem:
+      return new PatronusError(
+        PatronusErrorCode.NO_MEMORY,
+        'acquire: the memory node has no such piece left',
+      );
+    case AcquireStatus.NoMw:
+      return new PatronusError(
+        PatronusErrorCode.NO_WINDOW,
+        'acquire: no memory window or lease entry is left for this client',
+      );
+    case AcquireStatus.BindErr:
+      return new PatronusError(PatronusErrorCode.BIND, 'acquire: the NIC refused to bind the window');
+    default:
+      return new PatronusError(PatronusErrorCode.INVALID, 'acquire: malformed request');
+  }
+}

@@ -1,0 +1,121 @@
+import {
+  Access,
+  type CompletionQueue,
+  type Connection,
+  type Device,
+  type HostMemory,
+  type MemoryRegion,
+  type ProtectionDomain,
+  QpState,
+  type QueuePair,
+} from '../../native/index.js';
+import { MAX_REQUESTS, MESSAGE_BYTES, MESSAGE_WORDS } from '../wire/messages.js';
+import { WindowPool } from './window-pool.js';
+
+/** Binds, unbinds and answers of one batch at most: three for each of the requests that can be there. */
+export const CONTROL_SEND_DEPTH = 256;
+/** A data pair of the memory node sends nothing and receives nothing: it answers one-sided operations. */
+const DATA_DEPTH = 1;
+/** A wrId is the connection's slot above the number of the message buffer. */
+export const BUFFER_BITS = 6;
+
+/**
+ * The memory node's side of a client's connection: a protection domain of its own, a control pair for messages, data
+ * pairs for one-sided access. A fault of the client breaks a data pair, never the control pair.
+ */
+export class ClientConnection {
+  readonly slot: number;
+  readonly link: Connection;
+  /** The region of the node's memory in this client's domain; windows are bound to it. Grants no remote access itself. */
+  readonly region: MemoryRegion;
+  readonly windows: WindowPool;
+  readonly control: QueuePair;
+  readonly requests: Uint32Array;
+  readonly replies: Uint32Array;
+  /** Windows that this batch unbinds, unless a lease of the same batch takes them over. */
+  readonly unbinds: Int32Array;
+  unbindCount = 0;
+  /** Message buffers whose reply goes out at the end of this batch. */
+  readonly answered: Uint8Array = new Uint8Array(MAX_REQUESTS);
+  answeredCount = 0;
+  /** Whether this batch has touched the connection. */
+  dirty = false;
+  leases = 0;
+  private readonly pd: ProtectionDomain;
+  private readonly data: readonly QueuePair[];
+  private readonly messages: HostMemory;
+  private readonly messageRegion: MemoryRegion;
+  /** In the order they were made; closed in the opposite one. */
+  private readonly owned: { close(): void }[] = [];
+
+  constructor(
+    slot: number,
+    link: Connection,
+    device: Device,
+    memory: HostMemory,
+    maxWindows: number,
+    sendCq: CompletionQueue,
+    recvCq: CompletionQueue,
+  ) {
+    this.slot = slot;
+    this.link = link;
+    this.unbinds = new Int32Array(maxWindows);
+    try {
+      this.pd = this.own(device.allocPd());
+      this.messages = this.own(device.allocMemory(2 * MAX_REQUESTS * MESSAGE_BYTES));
+      this.region = this.own(
+        this.pd.regMr(memory, 0, memory.byteLength, Access.LOCAL_WRITE | Access.MW_BIND),
+      );
+      this.messageRegion = this.own(
+        this.pd.regMr(this.messages, 0, this.messages.byteLength, Access.LOCAL_WRITE),
+      );
+      this.windows = this.own(new WindowPool(this.pd, maxWindows));
+      const queues = { sendCq, recvCq };
+      this.control = this.own(
+        this.pd.createQp({ ...queues, maxSendWr: CONTROL_SEND_DEPTH, maxRecvWr: MAX_REQUESTS }),
+      );
+      this.data = Array.from({ length: link.qpCount - 1 }, () =>
+        this.own(this.pd.createQp({ ...queues, maxSendWr: DATA_DEPTH, maxRecvWr: DATA_DEPTH })),
+      );
+      const { buffer } = this.messages;
+      this.requests = new Uint32Array(buffer, 0, MAX_REQUESTS * MESSAGE_WORDS);
+      this.replies = new Uint32Array(buffer, MAX_REQUESTS * MESSAGE_BYTES, MAX_REQUESTS * MESSAGE_WORDS);
+      link.accept([this.control, ...this.data]);
+      for (let number = 0; number < MAX_REQUESTS; number++) this.postReceive(number);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  private own<T extends { close(): void }>(object: T): T {
+    this.owned.push(object);
+    return object;
+  }
+
+  /** Let the client's next message come into this buffer. */
+  postReceive(buffer: number): void {
+    const wrId = (this.slot << BUFFER_BITS) | buffer;
+    this.control.postRecv(wrId, buffer * MESSAGE_BYTES, this.messageRegion.lkey, MESSAGE_BYTES);
+  }
+
+  postReply(buffer: number): void {
+    const address = (MAX_REQUESTS + buffer) * MESSAGE_BYTES;
+    this.control.postSend(this.slot << BUFFER_BITS, 0, address, this.messageRegion.lkey, MESSAGE_BYTES);
+  }
+
+  /** Bring a broken data pair back; false if there is no such pair. */
+  recycle(index: number): boolean {
+    const qp = this.data[index];
+    if (qp === undefined) return false;
+    for (const state of [QpState.RESET, QpState.INIT, QpState.RTR, QpState.RTS]) qp.modify(state);
+    return true;
+  }
+
+  /** Ends every permission of the client at once. */
+  close(): void {
+    this.link.close();
+    for (const object of this.owned.reverse()) object.close();
+    this.owned.length = 0;
+  }
+}

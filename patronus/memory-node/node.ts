@@ -1,0 +1,123 @@
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import { signalChannel } from '../../native/index.js';
+import { SPAN_BYTES } from './allocator.js';
+import type { DirectoryOptions } from './directory.js';
+import type { DirectoryReady, DirectoryWorkerData } from './directory-worker.js';
+import { type NodeStats, readStats, STATS_LENGTH } from './stats.js';
+
+export interface PatronusNodeOptions {
+  /** 0..65535. Default 0. */
+  readonly nodeId?: number;
+  /** Bytes of the lease buffer: memory at addresses that the application lays out itself. Default 64 KiB. */
+  readonly leaseBytes?: number;
+  /** Bytes of the allocation buffer, in whole 64 KiB. Default 64 MiB. */
+  readonly allocBytes?: number;
+  /** Leases that can be alive at once. Default 65,536. */
+  readonly maxLeases?: number;
+  /** Of them, those of one client. Default 16,384. */
+  readonly maxLeasesPerClient?: number;
+  /** Connections at once. Default 64. */
+  readonly maxClients?: number;
+}
+
+/** What a client needs to connect; can be sent to other threads of the process. */
+export interface NodeEndpoint {
+  readonly nodeId: number;
+  readonly address: string;
+}
+
+/** A memory node of this process: memory that clients reach one-sided, and a thread that grants leases on it. */
+export class PatronusNode implements AsyncDisposable {
+  readonly endpoint: NodeEndpoint;
+  private readonly worker: Worker;
+  private readonly stopWord: Int32Array;
+  private readonly counters: Float64Array;
+  private readonly channelFd: number;
+  private readonly exited: Promise<void>;
+  private running = true;
+
+  /** Start a memory node; resolves when clients can connect. It does not keep the process alive. */
+  static async start(options: PatronusNodeOptions = {}): Promise<PatronusNode> {
+    const directory = directoryOptions(options);
+    const stopWord = new Int32Array(new SharedArrayBuffer(4));
+    const counters = new Float64Array(new SharedArrayBuffer(8 * STATS_LENGTH));
+    const workerData: DirectoryWorkerData = { options: directory, stopWord, counters };
+    const worker = new Worker(new URL('./directory-worker.js', import.meta.url), { workerData });
+    const [ready] = (await once(worker, 'message')) as [DirectoryReady];
+    worker.unref();
+    return new PatronusNode(directory.nodeId, worker, ready, stopWord, counters);
+  }
+
+  private constructor(
+    nodeId: number,
+    worker: Worker,
+    ready: DirectoryReady,
+    stopWord: Int32Array,
+    counters: Float64Array,
+  ) {
+    this.endpoint = { nodeId, address: ready.address };
+    this.worker = worker;
+    this.stopWord = stopWord;
+    this.counters = counters;
+    this.channelFd = ready.channelFd;
+    this.exited = new Promise((resolve, reject) => {
+      worker.once('error', (error) => {
+        this.running = false;
+        reject(error);
+      });
+      worker.once('exit', () => {
+        this.running = false;
+        resolve();
+      });
+    });
+    // Without somebody waiting for it the failure shows at the clients, as a lost connection, and at close().
+    this.exited.catch(() => {});
+  }
+
+  /** Counters since the start, and what is in use now. */
+  stats(): NodeStats {
+    return readStats(this.counters);
+  }
+
+  /** End all leases and connections, give the memory back. Rejects with the reason if the node had failed before. */
+  async close(): Promise<void> {
+    if (this.running && Atomics.exchange(this.stopWord, 0, 1) === 0) {
+      this.worker.ref();
+      signalChannel(this.channelFd);
+    }
+    await this.exited;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+function directoryOptions(options: PatronusNodeOptions): DirectoryOptions {
+  const nodeId = integer('nodeId', options.nodeId ?? 0, 0, 0xffff);
+  const leaseBytes = integer('leaseBytes', options.leaseBytes ?? 65536, 0, 2 ** 47);
+  const allocBytes = integer('allocBytes', options.allocBytes ?? 64 * 2 ** 20, 0, 2 ** 47);
+  const maxLeases = integer('maxLeases', options.maxLeases ?? 65536, 1, 2 ** 22);
+  return {
+    nodeId,
+    leaseBytes,
+    allocOffset: Math.ceil(leaseBytes / SPAN_BYTES) * SPAN_BYTES,
+    allocBytes: Math.ceil(allocBytes / SPAN_BYTES) * SPAN_BYTES,
+    maxLeases,
+    maxLeasesPerClient: integer(
+      'maxLeasesPerClient',
+      options.maxLeasesPerClient ?? Math.min(16384, maxLeases),
+      1,
+      maxLeases,
+    ),
+    maxClients: integer('maxClients', options.maxClients ?? 64, 1, 1024),
+  };
+}
+
+function integer(name: string, value: number, least: number, most: number): number {
+  if (!Number.isInteger(value) || value < least || value > most) {
+    throw new RangeError(`${name} must be an integer from ${least} to ${most}, not ${value}`);
+  }
+  return value;
+}
