@@ -2,8 +2,24 @@
   "targets": [
     {
       "target_name": "patronus_native",
-      "sources": [],
-      "type": "none"
+      "sources": [
+        "addon/addon.cc",
+        "addon/constants.cc",
+        "addon/signal_watch.cc",
+        "soft/channel.cc",
+        "soft/completion_queue.cc",
+        "soft/connection.cc",
+        "soft/copy.cc",
+        "soft/device.cc",
+        "soft/key_table.cc",
+        "soft/memory.cc",
+        "soft/queue_pair.cc"
+      ],
+      "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
+      "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_CPP_EXCEPTIONS"],
+      "cflags_cc": ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-fexceptions"],
+      "cflags_cc!": ["-fno-exceptions", "-std=gnu++17", "-std=gnu++20"],
+      "cflags!": ["-fno-exceptions"]
     }
   ]
 }

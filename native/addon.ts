@@ -1,0 +1,58 @@
+import { createRequire } from 'node:module';
+
+/** The addon's entry points as they are; native/addon/addon.cc defines them. Handles are numbers, 0 is none. */
+interface Addon {
+  readonly constants: Readonly<Record<string, unknown>>;
+  nowNs(): number;
+  signalChannel(fd: number): boolean;
+  openDevice(): number;
+  closeObject(handle: number): void;
+  allocMemory(device: number, byteLength: number): number;
+  memoryBuffer(memory: number): ArrayBuffer;
+  allocPd(device: number): number;
+  closePd(pd: number): void;
+  regMr(pd: number, memory: number, offset: number, length: number, access: number, iova: number): number;
+  deregMr(pd: number, key: number): void;
+  allocMw(pd: number): number;
+  deallocMw(pd: number, keyBase: number): void;
+  createChannel(device: number): { handle: number; fd: number };
+  waitChannel(channel: number, timeoutNs: number): boolean;
+  listenToChannel(channel: number, listener: (() => void) | undefined): void;
+  createCq(device: number, depth: number, channel: number | undefined): { handle: number; ring: ArrayBuffer };
+  closeCq(cq: number): void;
+  createQp(
+    pd: number,
+    sendCq: number,
+    recvCq: number,
+    maxSendWr: number,
+    maxRecvWr: number,
+  ): {
+    handle: number;
+    qpNum: number;
+    sendRing: ArrayBuffer;
+    recvRing: ArrayBuffer;
+    doorbell: () => void;
+  };
+  qpState(qp: number): number;
+  qpRemote(qp: number): number;
+  modifyQp(qp: number, state: number, access: number): void;
+  closeQp(qp: number): void;
+  listen(channel: number): { handle: number; address: string };
+  nextConnection(listener: number): { handle: number; id: number; qpCount: number } | undefined;
+  nextDisconnection(listener: number): number | undefined;
+  closeListener(listener: number): void;
+  connect(
+    address: string,
+    qps: readonly number[],
+    channel: number,
+  ): { handle: number; id: number; qpCount: number };
+  connectionState(connection: number): 'connecting' | 'established' | 'rejected' | 'closed';
+  acceptConnection(connection: number, qps: readonly number[]): void;
+  rejectConnection(connection: number): void;
+  closeConnection(connection: number): void;
+}
+
+// From dist/native/ to the build beside the C++ sources.
+const path = new URL('../../native/build/Release/patronus_native.node', import.meta.url);
+
+export const addon = createRequire(import.meta.url)(path.pathname) as Addon;

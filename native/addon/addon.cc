@@ -1,0 +1,408 @@
+// The entry points: each finds its objects by their handles, calls the RNIC, converts the result. native/soft/*.ts are
+// the only callers; what users see is there.
+#include <napi.h>
+#include <time.h>
+
+#include <cmath>
+#include <unordered_map>
+#include <variant>
+#include <vector>
+
+#include "../soft/connection.h"
+#include "../soft/error.h"
+#include "constants.h"
+#include "signal_watch.h"
+
+namespace {
+
+using rnic::VerbsError;
+using Info = const Napi::CallbackInfo&;
+template <typename T>
+using Ptr = std::shared_ptr<T>;
+
+struct WatchedChannel {
+  Ptr<rnic::Channel> channel = std::make_shared<rnic::Channel>();
+  std::unique_ptr<SignalWatch> watch;
+};
+struct Queue {
+  Ptr<rnic::Device> device;
+  Ptr<rnic::CompletionQueue> cq;
+};
+
+using Object = std::variant<Ptr<rnic::Device>, Ptr<rnic::HostMemory>, Ptr<rnic::ProtectionDomain>, Ptr<WatchedChannel>,
+                            Ptr<Queue>, Ptr<rnic::QueuePair>, Ptr<rnic::Listener>, Ptr<rnic::Connection>>;
+
+// What one JavaScript thread has open. Handles are never used twice.
+class Objects {
+ public:
+  explicit Objects(Napi::Env) {}
+  ~Objects() {
+    for (auto& [handle, object] : byHandle_) {
+      if (auto* connection = std::get_if<Ptr<rnic::Connection>>(&object)) closeConnection(handle, **connection);
+      if (auto* listener = std::get_if<Ptr<rnic::Listener>>(&object)) (*listener)->close();
+    }
+    for (auto& entry : byHandle_) {
+      if (auto* qp = std::get_if<Ptr<rnic::QueuePair>>(&entry.second)) (*qp)->close();
+    }
+  }
+
+  template <typename T>
+  uint32_t add(Ptr<T> object) {
+    byHandle_.emplace(next_, std::move(object));
+    return next_++;
+  }
+
+  template <typename T>
+  const Ptr<T>& get(const Napi::Value& handle) {
+    const auto found = handle.IsNumber() ? byHandle_.find(handle.As<Napi::Number>().Uint32Value()) : byHandle_.end();
+    const Ptr<T>* object = found == byHandle_.end() ? nullptr : std::get_if<Ptr<T>>(&found->second);
+    if (object == nullptr) throw VerbsError(VerbsError::Kind::Closed, "the object is closed");
+    return *object;
+  }
+
+  void remove(const Napi::Value& handle) { byHandle_.erase(handle.As<Napi::Number>().Uint32Value()); }
+
+  void markAccepted(uint32_t handle) { serverSide_.emplace(handle, true); }
+  void closeConnection(uint32_t handle, rnic::Connection& connection) {
+    const bool server = serverSide_.count(handle) != 0;
+    connection.close(server ? rnic::Connection::Side::Listener : rnic::Connection::Side::Client);
+  }
+  void forgetConnection(uint32_t handle) {
+    serverSide_.erase(handle);
+    byHandle_.erase(handle);
+  }
+
+ private:
+  std::unordered_map<uint32_t, Object> byHandle_;
+  std::unordered_map<uint32_t, bool> serverSide_;
+  uint32_t next_ = 1;
+};
+
+Objects& objects(Info info) { return *info.Env().GetInstanceData<Objects>(); }
+
+uint64_t integer(const Napi::Value& value, const char* name, double most = 9007199254740991.0) {
+  if (!value.IsNumber()) throw VerbsError(VerbsError::Kind::Type, std::string(name) + " must be a number");
+  const double number = value.As<Napi::Number>().DoubleValue();
+  if (!(number >= 0 && number <= most) || number != std::floor(number)) {
+    throw VerbsError(VerbsError::Kind::Range, std::string(name) + " is not an integer within its bounds");
+  }
+  return static_cast<uint64_t>(number);
+}
+
+uint32_t integer32(const Napi::Value& value, const char* name) {
+  return static_cast<uint32_t>(integer(value, name, 4294967295.0));
+}
+
+[[noreturn]] void rethrow(Napi::Env env, const VerbsError& error) {
+  switch (error.kind) {
+    case VerbsError::Kind::Range:
+      throw Napi::RangeError::New(env, error.what());
+    case VerbsError::Kind::Type:
+      throw Napi::TypeError::New(env, error.what());
+    default:
+      break;
+  }
+  const char* code = error.kind == VerbsError::Kind::Busy     ? "ERR_NATIVE_BUSY"
+                     : error.kind == VerbsError::Kind::Closed ? "ERR_NATIVE_CLOSED"
+                     : error.kind == VerbsError::Kind::Limit  ? "ERR_NATIVE_LIMIT"
+                                                              : "ERR_NATIVE_NO_LISTENER";
+  Napi::Error coded = Napi::Error::New(env, error.what());
+  coded.Set("code", Napi::String::New(env, code));
+  throw coded;
+}
+
+// An entry point that may throw VerbsError.
+template <Napi::Value (*function)(Info)>
+Napi::Value guarded(Info info) {
+  try {
+    return function(info);
+  } catch (const VerbsError& error) {
+    rethrow(info.Env(), error);
+  } catch (const std::bad_alloc&) {
+    rethrow(info.Env(), VerbsError(VerbsError::Kind::Limit, "out of memory"));
+  }
+}
+
+// The ArrayBuffer keeps the memory mapped.
+Napi::Value arrayBuffer(Napi::Env env, Ptr<rnic::HostMemory> memory) {
+  auto* keep = new Ptr<rnic::HostMemory>(std::move(memory));
+  return Napi::ArrayBuffer::New(
+      env, (*keep)->data(), (*keep)->bytes(), [](Napi::Env, void*, Ptr<rnic::HostMemory>* kept) { delete kept; }, keep);
+}
+
+Napi::Value nowNs(Info info) {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return Napi::Number::New(info.Env(), static_cast<double>(now.tv_sec) * 1e9 + static_cast<double>(now.tv_nsec));
+}
+
+Napi::Value signalChannel(Info info) {
+  return Napi::Boolean::New(info.Env(), rnic::Channel::signalFd(static_cast<int>(integer32(info[0], "fd"))));
+}
+
+Napi::Value openDevice(Info info) {
+  return Napi::Number::New(info.Env(), objects(info).add(std::make_shared<rnic::Device>()));
+}
+
+Napi::Value closeObject(Info info) {
+  objects(info).remove(info[0]);
+  return info.Env().Undefined();
+}
+
+Napi::Value allocMemory(Info info) {
+  objects(info).get<rnic::Device>(info[0]);
+  return Napi::Number::New(info.Env(),
+                           objects(info).add(std::make_shared<rnic::HostMemory>(integer(info[1], "byteLength"))));
+}
+
+Napi::Value memoryBuffer(Info info) { return arrayBuffer(info.Env(), objects(info).get<rnic::HostMemory>(info[0])); }
+
+Napi::Value allocPd(Info info) {
+  const auto& device = objects(info).get<rnic::Device>(info[0]);
+  return Napi::Number::New(info.Env(), objects(info).add(std::make_shared<rnic::ProtectionDomain>(device)));
+}
+
+Napi::Value closePd(Info info) {
+  if (objects(info).get<rnic::ProtectionDomain>(info[0])->users > 0) {
+    throw VerbsError(VerbsError::Kind::Busy, "the protection domain is in use");
+  }
+  return closeObject(info);
+}
+
+Napi::Value regMr(Info info) {
+  const auto& pd = objects(info).get<rnic::ProtectionDomain>(info[0]);
+  const auto& memory = objects(info).get<rnic::HostMemory>(info[1]);
+  const uint64_t offset = integer(info[2], "offset");
+  const uint64_t length = integer(info[3], "length");
+  const uint32_t access = integer32(info[4], "access");
+  return Napi::Number::New(info.Env(), pd->addRegion(memory, offset, length, integer(info[5], "iova"), access));
+}
+
+Napi::Value deregMr(Info info) {
+  objects(info).get<rnic::ProtectionDomain>(info[0])->removeRegion(integer32(info[1], "key"));
+  return info.Env().Undefined();
+}
+
+Napi::Value allocMw(Info info) {
+  return Napi::Number::New(info.Env(), objects(info).get<rnic::ProtectionDomain>(info[0])->addWindow());
+}
+
+Napi::Value deallocMw(Info info) {
+  objects(info).get<rnic::ProtectionDomain>(info[0])->removeWindow(integer32(info[1], "key"));
+  return info.Env().Undefined();
+}
+
+Napi::Value createChannel(Info info) {
+  objects(info).get<rnic::Device>(info[0]);
+  auto channel = std::make_shared<WatchedChannel>();
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("fd", channel->channel->fd());
+  result.Set("handle", objects(info).add(std::move(channel)));
+  return result;
+}
+
+Napi::Value waitChannel(Info info) {
+  const Ptr<rnic::Channel> channel = objects(info).get<WatchedChannel>(info[0])->channel;
+  return Napi::Boolean::New(info.Env(), channel->wait(static_cast<double>(integer(info[1], "timeoutNs"))));
+}
+
+Napi::Value listenToChannel(Info info) {
+  WatchedChannel& watched = *objects(info).get<WatchedChannel>(info[0]);
+  if (watched.watch == nullptr) watched.watch = std::make_unique<SignalWatch>(info.Env(), watched.channel);
+  watched.watch->listen(info[1].IsFunction() ? Napi::Persistent(info[1].As<Napi::Function>())
+                                             : Napi::FunctionReference());
+  return info.Env().Undefined();
+}
+
+Napi::Value createCq(Info info) {
+  const auto& device = objects(info).get<rnic::Device>(info[0]);
+  const uint32_t depth = integer32(info[1], "depth");
+  rnic::Ring<rnic::Cqe>::checkDepth("depth", depth, rnic::MAX_CQE);
+  if (device->cqs >= rnic::MAX_CQ) throw VerbsError(VerbsError::Kind::Limit, "the device has no completion queue left");
+  Ptr<rnic::Channel> channel;
+  if (!info[2].IsUndefined()) channel = objects(info).get<WatchedChannel>(info[2])->channel;
+  auto queue = std::make_shared<Queue>(Queue{device, std::make_shared<rnic::CompletionQueue>(depth, channel)});
+  device->cqs++;
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("ring", arrayBuffer(info.Env(), queue->cq->ring.memory()));
+  result.Set("handle", objects(info).add(std::move(queue)));
+  return result;
+}
+
+Napi::Value closeCq(Info info) {
+  const auto& queue = objects(info).get<Queue>(info[0]);
+  if (queue->cq->users > 0) throw VerbsError(VerbsError::Kind::Busy, "queue pairs complete into the queue");
+  queue->device->cqs--;
+  return closeObject(info);
+}
+
+// The hot path: no arguments, no conversion, the pair is the function's data.
+napi_value ringDoorbell(napi_env env, napi_callback_info info) {
+  void* data;
+  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
+  static_cast<Ptr<rnic::QueuePair>*>(data)->get()->doorbell();
+  return nullptr;
+}
+
+Napi::Value createQp(Info info) {
+  const auto& pd = objects(info).get<rnic::ProtectionDomain>(info[0]);
+  const auto& sendCq = objects(info).get<Queue>(info[1]);
+  const auto& recvCq = objects(info).get<Queue>(info[2]);
+  const uint32_t maxSendWr = integer32(info[3], "maxSendWr");
+  const uint32_t maxRecvWr = integer32(info[4], "maxRecvWr");
+  rnic::Ring<rnic::Wqe>::checkDepth("maxSendWr", maxSendWr, rnic::MAX_QP_WR);
+  rnic::Ring<rnic::RecvWqe>::checkDepth("maxRecvWr", maxRecvWr, rnic::MAX_QP_WR);
+  if (sendCq->device != pd->device || recvCq->device != pd->device) {
+    throw VerbsError(VerbsError::Kind::Type, "the completion queues are of another device");
+  }
+  auto qp = std::make_shared<rnic::QueuePair>(pd, sendCq->cq, recvCq->cq, maxSendWr, maxRecvWr);
+
+  auto* keep = new Ptr<rnic::QueuePair>(qp);
+  napi_value doorbell;
+  napi_create_function(info.Env(), "doorbell", NAPI_AUTO_LENGTH, ringDoorbell, keep, &doorbell);
+  Napi::Function(info.Env(), doorbell)
+      .AddFinalizer([](Napi::Env, Ptr<rnic::QueuePair>* kept) { delete kept; }, keep);
+
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("qpNum", qp->qpNum);
+  result.Set("sendRing", arrayBuffer(info.Env(), qp->sendRing.memory()));
+  result.Set("recvRing", arrayBuffer(info.Env(), qp->recvRing.memory()));
+  result.Set("doorbell", doorbell);
+  result.Set("handle", objects(info).add(std::move(qp)));
+  return result;
+}
+
+Napi::Value qpState(Info info) {
+  const auto& qp = objects(info).get<rnic::QueuePair>(info[0]);
+  return Napi::Number::New(info.Env(), static_cast<uint32_t>(qp->state()));
+}
+
+Napi::Value qpRemote(Info info) {
+  return Napi::Number::New(info.Env(), objects(info).get<rnic::QueuePair>(info[0])->remoteQpNum());
+}
+
+Napi::Value modifyQp(Info info) {
+  const auto& qp = objects(info).get<rnic::QueuePair>(info[0]);
+  qp->modify(static_cast<rnic::QpState>(integer32(info[1], "state")), integer32(info[2], "access"));
+  return info.Env().Undefined();
+}
+
+Napi::Value closeQp(Info info) {
+  objects(info).get<rnic::QueuePair>(info[0])->close();
+  return closeObject(info);
+}
+
+std::vector<Ptr<rnic::QueuePair>> queuePairs(Info info, const Napi::Value& handles) {
+  if (!handles.IsArray()) throw VerbsError(VerbsError::Kind::Type, "queue pairs must come as an array");
+  const Napi::Array array = handles.As<Napi::Array>();
+  std::vector<Ptr<rnic::QueuePair>> qps;
+  for (uint32_t i = 0; i < array.Length(); i++) qps.push_back(objects(info).get<rnic::QueuePair>(array.Get(i)));
+  return qps;
+}
+
+Napi::Value listen(Info info) {
+  auto listener = rnic::Listener::open(objects(info).get<WatchedChannel>(info[0])->channel);
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("address", listener->address);
+  result.Set("handle", objects(info).add(std::move(listener)));
+  return result;
+}
+
+Napi::Value connectionObject(Info info, Ptr<rnic::Connection> connection, bool server) {
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("id", static_cast<double>(connection->id));
+  result.Set("qpCount", static_cast<double>(connection->qpCount()));
+  const uint32_t handle = objects(info).add(std::move(connection));
+  if (server) objects(info).markAccepted(handle);
+  result.Set("handle", handle);
+  return result;
+}
+
+Napi::Value nextConnection(Info info) {
+  auto connection = objects(info).get<rnic::Listener>(info[0])->nextConnection();
+  if (connection == nullptr) return info.Env().Undefined();
+  return connectionObject(info, std::move(connection), true);
+}
+
+Napi::Value nextDisconnection(Info info) {
+  const auto connection = objects(info).get<rnic::Listener>(info[0])->nextDisconnection();
+  if (connection == nullptr) return info.Env().Undefined();
+  return Napi::Number::New(info.Env(), static_cast<double>(connection->id));
+}
+
+Napi::Value closeListener(Info info) {
+  objects(info).get<rnic::Listener>(info[0])->close();
+  return closeObject(info);
+}
+
+Napi::Value connect(Info info) {
+  if (!info[0].IsString()) throw VerbsError(VerbsError::Kind::Type, "address must be a string");
+  const std::string address = info[0].As<Napi::String>();
+  const auto& channel = objects(info).get<WatchedChannel>(info[2])->channel;
+  return connectionObject(info, rnic::Connection::request(address, queuePairs(info, info[1]), channel), false);
+}
+
+Napi::Value connectionState(Info info) {
+  static const char* const names[] = {"connecting", "established", "rejected", "closed"};
+  const auto& connection = objects(info).get<rnic::Connection>(info[0]);
+  return Napi::String::New(info.Env(), names[static_cast<int>(connection->state())]);
+}
+
+Napi::Value acceptConnection(Info info) {
+  objects(info).get<rnic::Connection>(info[0])->accept(queuePairs(info, info[1]));
+  return info.Env().Undefined();
+}
+
+Napi::Value rejectConnection(Info info) {
+  objects(info).get<rnic::Connection>(info[0])->reject();
+  return info.Env().Undefined();
+}
+
+Napi::Value closeConnection(Info info) {
+  const uint32_t handle = integer32(info[0], "handle");
+  const Ptr<rnic::Connection> connection = objects(info).get<rnic::Connection>(info[0]);
+  objects(info).closeConnection(handle, *connection);
+  objects(info).forgetConnection(handle);
+  return info.Env().Undefined();
+}
+
+Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+  env.SetInstanceData<Objects>(new Objects(env));
+  exports.Set("constants", verbsConstants(env));
+  exports.Set("nowNs", Napi::Function::New<nowNs>(env));
+  exports.Set("signalChannel", Napi::Function::New<guarded<signalChannel>>(env));
+  exports.Set("openDevice", Napi::Function::New<guarded<openDevice>>(env));
+  exports.Set("closeObject", Napi::Function::New<guarded<closeObject>>(env));
+  exports.Set("allocMemory", Napi::Function::New<guarded<allocMemory>>(env));
+  exports.Set("memoryBuffer", Napi::Function::New<guarded<memoryBuffer>>(env));
+  exports.Set("allocPd", Napi::Function::New<guarded<allocPd>>(env));
+  exports.Set("closePd", Napi::Function::New<guarded<closePd>>(env));
+  exports.Set("regMr", Napi::Function::New<guarded<regMr>>(env));
+  exports.Set("deregMr", Napi::Function::New<guarded<deregMr>>(env));
+  exports.Set("allocMw", Napi::Function::New<guarded<allocMw>>(env));
+  exports.Set("deallocMw", Napi::Function::New<guarded<deallocMw>>(env));
+  exports.Set("createChannel", Napi::Function::New<guarded<createChannel>>(env));
+  exports.Set("waitChannel", Napi::Function::New<guarded<waitChannel>>(env));
+  exports.Set("listenToChannel", Napi::Function::New<guarded<listenToChannel>>(env));
+  exports.Set("createCq", Napi::Function::New<guarded<createCq>>(env));
+  exports.Set("closeCq", Napi::Function::New<guarded<closeCq>>(env));
+  exports.Set("createQp", Napi::Function::New<guarded<createQp>>(env));
+  exports.Set("qpState", Napi::Function::New<guarded<qpState>>(env));
+  exports.Set("qpRemote", Napi::Function::New<guarded<qpRemote>>(env));
+  exports.Set("modifyQp", Napi::Function::New<guarded<modifyQp>>(env));
+  exports.Set("closeQp", Napi::Function::New<guarded<closeQp>>(env));
+  exports.Set("listen", Napi::Function::New<guarded<listen>>(env));
+  exports.Set("nextConnection", Napi::Function::New<guarded<nextConnection>>(env));
+  exports.Set("nextDisconnection", Napi::Function::New<guarded<nextDisconnection>>(env));
+  exports.Set("closeListener", Napi::Function::New<guarded<closeListener>>(env));
+  exports.Set("connect", Napi::Function::New<guarded<connect>>(env));
+  exports.Set("connectionState", Napi::Function::New<guarded<connectionState>>(env));
+  exports.Set("acceptConnection", Napi::Function::New<guarded<acceptConnection>>(env));
+  exports.Set("rejectConnection", Napi::Function::New<guarded<rejectConnection>>(env));
+  exports.Set("closeConnection", Napi::Function::New<guarded<closeConnection>>(env));
+  return exports;
+}
+
+NODE_API_MODULE(patronus_native, initialise)
+
+}  // namespace

@@ -1,0 +1,38 @@
+#include "signal_watch.h"
+
+SignalWatch::SignalWatch(Napi::Env env, std::shared_ptr<rnic::Channel> channel)
+    : state_(new State(env, std::move(channel))) {
+  uv_loop_t* loop;
+  napi_get_uv_event_loop(env, &loop);
+  uv_poll_init(loop, &state_->poll, state_->channel->fd());
+  state_->poll.data = state_;
+}
+
+SignalWatch::~SignalWatch() {
+  state_->listener.Reset();
+  uv_poll_stop(&state_->poll);
+  uv_close(reinterpret_cast<uv_handle_t*>(&state_->poll),
+           [](uv_handle_t* handle) { delete static_cast<State*>(handle->data); });
+}
+
+void SignalWatch::listen(Napi::FunctionReference listener) {
+  state_->listener = std::move(listener);
+  if (state_->listener.IsEmpty()) {
+    uv_poll_stop(&state_->poll);
+  } else {
+    uv_poll_start(&state_->poll, UV_READABLE, signalled);
+  }
+}
+
+void SignalWatch::signalled(uv_poll_t* poll, int, int) {
+  State& state = *static_cast<State*>(poll->data);
+  state.channel->drain();
+  if (state.listener.IsEmpty()) return;
+  Napi::HandleScope scope(state.env);
+  try {
+    const Napi::Function listener = state.listener.Value();
+    listener.MakeCallback(state.env.Global(), std::initializer_list<napi_value>{});
+  } catch (const Napi::Error& error) {
+    napi_fatal_exception(state.env, error.Value());
+  }
+}

@@ -1,0 +1,197 @@
+#include "key_table.h"
+
+#include <algorithm>
+
+#include "error.h"
+#include "spin_lock.h"
+
+namespace rnic {
+
+namespace {
+
+constexpr uint32_t MAX_THREADS = 1024;
+// Freed indices rest until so many have been freed after them.
+constexpr size_t RESTING_KEYS = 4096;
+HazardSlot slots[MAX_THREADS];
+std::atomic<uint32_t> slotsInUse{0};  // none at or above this was ever taken
+
+// The slot of a thread, given back when the thread ends.
+struct SlotOwner {
+  HazardSlot* slot = nullptr;
+  SlotOwner() {
+    for (uint32_t i = 0; i < MAX_THREADS; i++) {
+      bool expected = false;
+      if (!slots[i].taken.compare_exchange_strong(expected, true)) continue;
+      uint32_t seen = slotsInUse.load();
+      while (seen <= i && !slotsInUse.compare_exchange_weak(seen, i + 1)) {
+      }
+      slot = &slots[i];
+      return;
+    }
+  }
+  ~SlotOwner() {
+    if (slot != nullptr) slot->taken.store(false);
+  }
+};
+
+}  // namespace
+
+HazardSlot* threadHazardSlot() {
+  thread_local SlotOwner owner;
+  return owner.slot;
+}
+
+KeyTable::KeyTable() : chunks_(new std::atomic<KeyEntry*>[MAX_KEYS / CHUNK]) {
+  for (uint32_t i = 0; i < MAX_KEYS / CHUNK; i++) chunks_[i].store(nullptr, std::memory_order_relaxed);
+}
+
+KeyTable::~KeyTable() {
+  for (uint32_t i = 0; i < MAX_KEYS / CHUNK; i++) delete[] chunks_[i].load(std::memory_order_relaxed);
+}
+
+uint32_t KeyTable::take(KeyEntry::Kind kind, uint32_t pd) {
+  uint32_t index;
+  if (used_ < MAX_KEYS && free_.size() < RESTING_KEYS) {
+    index = used_++;
+    std::atomic<KeyEntry*>& chunk = chunks_[index >> CHUNK_BITS];
+    if (chunk.load(std::memory_order_relaxed) == nullptr) chunk.store(new KeyEntry[CHUNK], std::memory_order_release);
+  } else if (!free_.empty()) {
+    index = free_.front();
+    free_.pop_front();
+  } else {
+    throw VerbsError(VerbsError::Kind::Limit, "the device has no key left for a region or window");
+  }
+  KeyEntry& entry = *find(index);
+  entry.kind = kind;
+  entry.pd = pd;
+  return index;
+}
+
+void KeyTable::give(uint32_t index) {
+  KeyEntry& entry = *find(index);
+  entry.kind = KeyEntry::Kind::Free;
+  entry.memory.reset();
+  free_.push_back(index);
+}
+
+void KeyTable::revoke(KeyEntry& entry) {
+  entry.live.store(0, std::memory_order_seq_cst);
+  const uint32_t count = slotsInUse.load(std::memory_order_seq_cst);
+  for (uint32_t i = 0; i < count; i++) {
+    Backoff backoff;
+    while (slots[i].remote.load(std::memory_order_seq_cst) == &entry ||
+           slots[i].local.load(std::memory_order_seq_cst) == &entry) {
+      backoff.pause();
+    }
+  }
+}
+
+void KeyTable::unbind(KeyEntry& window) {
+  if (window.live.load(std::memory_order_relaxed) == 0) return;
+  revoke(window);
+  find(window.region)->windows--;
+  window.memory.reset();
+}
+
+uint32_t KeyTable::addRegion(std::shared_ptr<HostMemory> memory, uint64_t offset, uint64_t length, uint64_t iova,
+                             uint32_t access, uint32_t pd) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const uint32_t index = take(KeyEntry::Kind::Region, pd);
+  KeyEntry& entry = *find(index);
+  entry.tag++;
+  entry.start = iova;
+  entry.length = length;
+  entry.base = memory->data() + offset;
+  entry.access = access;
+  entry.windows = 0;
+  entry.memory = std::move(memory);
+  const uint32_t key = index << KEY_TAG_BITS | entry.tag;
+  entry.live.store(KeyEntry::LIVE | key, std::memory_order_seq_cst);
+  return key;
+}
+
+void KeyTable::removeRegion(uint32_t pd, uint32_t key) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  KeyEntry* entry = find(key >> KEY_TAG_BITS);
+  if (entry == nullptr || entry->kind != KeyEntry::Kind::Region || entry->pd != pd || entry->tag != (key & 0xff)) {
+    throw VerbsError(VerbsError::Kind::Closed, "the region is closed");
+  }
+  if (entry->windows > 0) throw VerbsError(VerbsError::Kind::Busy, "windows are bound to the region");
+  revoke(*entry);
+  give(key >> KEY_TAG_BITS);
+}
+
+uint32_t KeyTable::addWindow(uint32_t pd) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const uint32_t index = take(KeyEntry::Kind::Window, pd);
+  find(index)->tag = 0;
+  return index << KEY_TAG_BITS;
+}
+
+void KeyTable::removeWindow(uint32_t pd, uint32_t keyBase) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  KeyEntry* entry = find(keyBase >> KEY_TAG_BITS);
+  if (entry == nullptr || entry->kind != KeyEntry::Kind::Window || entry->pd != pd) {
+    throw VerbsError(VerbsError::Kind::Closed, "the window is closed");
+  }
+  unbind(*entry);
+  give(keyBase >> KEY_TAG_BITS);
+}
+
+bool KeyTable::bind(uint32_t pd, uint32_t rkey, uint32_t regionKey, uint64_t start, uint64_t length,
+                    uint32_t rights) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  KeyEntry* window = find(rkey >> KEY_TAG_BITS);
+  KeyEntry* region = find(regionKey >> KEY_TAG_BITS);
+  const uint8_t tag = static_cast<uint8_t>(rkey);
+  if (window == nullptr || window->kind != KeyEntry::Kind::Window || window->pd != pd || window->tag == tag) return false;
+  if (region == nullptr || region->kind != KeyEntry::Kind::Region || region->pd != pd ||
+      region->live.load(std::memory_order_relaxed) != (KeyEntry::LIVE | regionKey) ||
+      (region->access & access::MW_BIND) == 0) {
+    return false;
+  }
+  if ((rights & ~access::REMOTE) != 0) return false;
+  const bool writes = (rights & (access::REMOTE_WRITE | access::REMOTE_ATOMIC)) != 0;
+  if (writes && (region->access & access::LOCAL_WRITE) == 0) return false;
+  if (length == 0 || start < region->start || length > region->length ||
+      start - region->start > region->length - length) {
+    return false;
+  }
+  unbind(*window);
+  window->tag = tag;
+  window->start = start;
+  window->length = length;
+  window->base = region->base + (start - region->start);
+  window->access = rights;
+  window->region = regionKey >> KEY_TAG_BITS;
+  window->memory = region->memory;
+  region->windows++;
+  window->live.store(KeyEntry::LIVE | rkey, std::memory_order_seq_cst);
+  return true;
+}
+
+bool KeyTable::invalidate(uint32_t pd, uint32_t rkey) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  KeyEntry* window = find(rkey >> KEY_TAG_BITS);
+  if (window == nullptr || window->kind != KeyEntry::Kind::Window || window->pd != pd ||
+      window->live.load(std::memory_order_relaxed) != (KeyEntry::LIVE | rkey)) {
+    return false;
+  }
+  unbind(*window);
+  return true;
+}
+
+uint8_t* KeyTable::resolve(std::atomic<const KeyEntry*>& hazard, uint32_t key, uint32_t pd, uint64_t address,
+                           uint64_t length, uint32_t need) const {
+  const KeyEntry* entry = find(key >> KEY_TAG_BITS);
+  if (entry == nullptr) return nullptr;
+  hazard.store(entry, std::memory_order_seq_cst);
+  if (entry->live.load(std::memory_order_seq_cst) != (KeyEntry::LIVE | key)) return nullptr;
+  if (entry->pd != pd || (entry->access & need) != need) return nullptr;
+  if (address < entry->start || length > entry->length || address - entry->start > entry->length - length) {
+    return nullptr;
+  }
+  return entry->base + (address - entry->start);
+}
+
+}  // namespace rnic

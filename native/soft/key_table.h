@@ -1,0 +1,100 @@
+// The keys of a device, and how an access and the end of a permission meet.
+//
+// Invariant: when revoke() has returned, no access under the old key touches memory any more.
+// An accessor publishes the entry in a hazard slot of its thread, then looks whether the key is live, then copies, then
+// clears the slot. A revoker makes the key dead, then waits until no slot holds the entry. All of these are sequentially
+// consistent, so either the accessor sees the dead key, or the revoker sees the slot and waits. For the same reason the
+// fields of an entry, written only while it is dead and in no slot, are never read half old and half new.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+
+#include "memory.h"
+#include "verbs.h"
+
+namespace rnic {
+
+struct KeyEntry {
+  enum class Kind : uint8_t { Free, Region, Window };
+
+  // 0, or LIVE | key.
+  std::atomic<uint64_t> live{0};
+  static constexpr uint64_t LIVE = uint64_t{1} << 32;
+
+  // Read by accessors while live.
+  uint64_t start = 0;
+  uint64_t length = 0;
+  uint8_t* base = nullptr;  // where `start` is in memory
+  uint32_t access = 0;
+  uint32_t pd = 0;
+
+  // Under the table's lock only.
+  Kind kind = Kind::Free;
+  uint8_t tag = 0;           // of the last key
+  uint32_t windows = 0;      // region: windows bound to it
+  uint32_t region = 0;       // bound window: index of its region
+  std::shared_ptr<HostMemory> memory;
+};
+
+// What the threads that execute work requests are accessing.
+struct alignas(64) HazardSlot {
+  std::atomic<bool> taken{false};
+  std::atomic<const KeyEntry*> remote{nullptr};
+  std::atomic<const KeyEntry*> local{nullptr};
+};
+
+// The calling thread's slot; nullptr if too many threads have one.
+HazardSlot* threadHazardSlot();
+
+class KeyTable {
+ public:
+  KeyTable();
+  ~KeyTable();
+  KeyTable(const KeyTable&) = delete;
+  KeyTable& operator=(const KeyTable&) = delete;
+
+  // Both keys of a new region.
+  uint32_t addRegion(std::shared_ptr<HostMemory> memory, uint64_t offset, uint64_t length, uint64_t iova, uint32_t access,
+                     uint32_t pd);
+  // Throws Busy while windows are bound to it.
+  void removeRegion(uint32_t pd, uint32_t key);
+  // The index of a new, unbound window, shifted.
+  uint32_t addWindow(uint32_t pd);
+  void removeWindow(uint32_t pd, uint32_t keyBase);
+
+  // The work requests.
+  bool bind(uint32_t pd, uint32_t rkey, uint32_t regionKey, uint64_t start, uint64_t length, uint32_t access);
+  bool invalidate(uint32_t pd, uint32_t rkey);
+
+  // Where [address, address + length) is, if `key` admits `need` there to `pd`; nullptr else. The memory stays valid
+  // until the caller clears the hazard, which it does in any case.
+  uint8_t* resolve(std::atomic<const KeyEntry*>& hazard, uint32_t key, uint32_t pd, uint64_t address, uint64_t length,
+                   uint32_t need) const;
+
+ private:
+  static constexpr uint32_t CHUNK_BITS = 12;
+  static constexpr uint32_t CHUNK = 1 << CHUNK_BITS;
+
+  KeyEntry* find(uint32_t index) const {
+    const uint32_t chunk = index >> CHUNK_BITS;
+    if (chunk >= MAX_KEYS / CHUNK) return nullptr;
+    KeyEntry* entries = chunks_[chunk].load(std::memory_order_acquire);
+    return entries == nullptr ? nullptr : entries + (index & (CHUNK - 1));
+  }
+  uint32_t take(KeyEntry::Kind kind, uint32_t pd);
+  void give(uint32_t index);
+  void revoke(KeyEntry& entry);
+  void unbind(KeyEntry& window);
+
+  std::mutex mutex_;
+  std::unique_ptr<std::atomic<KeyEntry*>[]> chunks_;
+  uint32_t used_ = 1;  // index 0 stays free: key 0 is never valid
+  // First in, first out, so that an index rests as long as possible before it is used again.
+  std::deque<uint32_t> free_;
+};
+
+}  // namespace rnic

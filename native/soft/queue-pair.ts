@@ -1,0 +1,213 @@
+import { addon } from '../addon.js';
+import type { QueuePair } from '../contract.js';
+import { Access, Opcode, type QpState, RecvWqeLayout, RingLayout, WqeLayout } from '../verbs.js';
+import type { SoftDevice } from './device.js';
+
+const HEADER_WORDS = RingLayout.HEADER_BYTES / 4;
+const USER = RingLayout.USER_COUNTER / 4;
+const NIC = RingLayout.NIC_COUNTER / 4;
+const WQE_WORDS = WqeLayout.BYTES / 4;
+const RECV_WORDS = RecvWqeLayout.BYTES / 4;
+const TWO_32 = 4294967296;
+const ALL_REMOTE = Access.REMOTE_READ | Access.REMOTE_WRITE | Access.REMOTE_ATOMIC;
+
+const LENGTH = WqeLayout.LENGTH / 4;
+const WR_ID = WqeLayout.WR_ID / 4;
+const REMOTE_ADDR = WqeLayout.REMOTE_ADDR / 4;
+const RKEY = WqeLayout.RKEY / 4;
+const LKEY = WqeLayout.LKEY / 4;
+const LOCAL_ADDR = WqeLayout.LOCAL_ADDR / 4;
+const COMPARE_ADD = WqeLayout.COMPARE_ADD / 4;
+const SWAP = WqeLayout.SWAP / 4;
+
+export class SoftQueuePair implements QueuePair {
+  readonly closeRank = 1;
+  readonly qpNum: number;
+  /** Called by nothing but doorbell(): the native function of this very pair. */
+  private readonly ring: () => void;
+  handle: number;
+  private readonly device: SoftDevice;
+  private readonly send: Uint32Array;
+  private readonly recv: Uint32Array;
+  private readonly sendDepth: number;
+  private readonly recvDepth: number;
+  /** Posted, uint32. */
+  private sent = 0;
+  private received = 0;
+
+  constructor(
+    device: SoftDevice,
+    made: {
+      handle: number;
+      qpNum: number;
+      sendRing: ArrayBuffer;
+      recvRing: ArrayBuffer;
+      doorbell: () => void;
+    },
+    sendDepth: number,
+    recvDepth: number,
+  ) {
+    this.device = device;
+    this.handle = made.handle;
+    this.qpNum = made.qpNum;
+    this.send = new Uint32Array(made.sendRing);
+    this.recv = new Uint32Array(made.recvRing);
+    this.ring = made.doorbell;
+    this.sendDepth = sendDepth;
+    this.recvDepth = recvDepth;
+    device.children.add(this);
+  }
+
+  get remoteQpNum(): number {
+    return addon.qpRemote(this.handle);
+  }
+
+  get state(): QpState {
+    return addon.qpState(this.handle) as QpState;
+  }
+
+  modify(state: QpState, access: number = ALL_REMOTE): void {
+    addon.modifyQp(this.handle, state, access);
+  }
+
+  postRead(
+    wrId: number,
+    flags: number,
+    localAddr: number,
+    lkey: number,
+    length: number,
+    remoteAddr: number,
+    rkey: number,
+  ): boolean {
+    const at = this.begin(Opcode.RDMA_READ, flags, wrId, length);
+    return at !== 0 && this.oneSided(at, localAddr, lkey, remoteAddr, rkey);
+  }
+
+  postWrite(
+    wrId: number,
+    flags: number,
+    localAddr: number,
+    lkey: number,
+    length: number,
+    remoteAddr: number,
+    rkey: number,
+  ): boolean {
+    const at = this.begin(Opcode.RDMA_WRITE, flags, wrId, length);
+    return at !== 0 && this.oneSided(at, localAddr, lkey, remoteAddr, rkey);
+  }
+
+  postCas(
+    wrId: number,
+    flags: number,
+    localAddr: number,
+    lkey: number,
+    remoteAddr: number,
+    rkey: number,
+    compareLo: number,
+    compareHi: number,
+    swapLo: number,
+    swapHi: number,
+  ): boolean {
+    const at = this.begin(Opcode.CMP_AND_SWP, flags, wrId, 8);
+    if (at === 0) return false;
+    const { send } = this;
+    send[at + COMPARE_ADD] = compareLo;
+    send[at + COMPARE_ADD + 1] = compareHi;
+    send[at + SWAP] = swapLo;
+    send[at + SWAP + 1] = swapHi;
+    return this.oneSided(at, localAddr, lkey, remoteAddr, rkey);
+  }
+
+  postFaa(
+    wrId: number,
+    flags: number,
+    localAddr: number,
+    lkey: number,
+    remoteAddr: number,
+    rkey: number,
+    addLo: number,
+    addHi: number,
+  ): boolean {
+    const at = this.begin(Opcode.FETCH_AND_ADD, flags, wrId, 8);
+    if (at === 0) return false;
+    this.send[at + COMPARE_ADD] = addLo;
+    this.send[at + COMPARE_ADD + 1] = addHi;
+    return this.oneSided(at, localAddr, lkey, remoteAddr, rkey);
+  }
+
+  postSend(wrId: number, flags: number, localAddr: number, lkey: number, length: number): boolean {
+    const at = this.begin(Opcode.SEND, flags, wrId, length);
+    return at !== 0 && this.oneSided(at, localAddr, lkey, 0, 0);
+  }
+
+  postBindMw(
+    wrId: number,
+    flags: number,
+    rkey: number,
+    lkey: number,
+    address: number,
+    length: number,
+    access: number,
+  ): boolean {
+    const at = this.begin(Opcode.BIND_MW | (access << 16), flags, wrId, 0);
+    if (at === 0) return false;
+    this.send[at + COMPARE_ADD] = length;
+    this.send[at + COMPARE_ADD + 1] = length / TWO_32;
+    return this.oneSided(at, 0, lkey, address, rkey);
+  }
+
+  postLocalInv(wrId: number, flags: number, rkey: number): boolean {
+    const at = this.begin(Opcode.LOCAL_INV, flags, wrId, 0);
+    return at !== 0 && this.oneSided(at, 0, 0, 0, rkey);
+  }
+
+  doorbell(): void {
+    Atomics.store(this.send, USER, this.sent);
+    this.ring();
+  }
+
+  postRecv(wrId: number, localAddr: number, lkey: number, length: number): boolean {
+    const { recv } = this;
+    if ((this.received - Atomics.load(recv, NIC)) >>> 0 >= this.recvDepth) return false;
+    const at = HEADER_WORDS + (this.received & (this.recvDepth - 1)) * RECV_WORDS;
+    recv[at + RecvWqeLayout.WR_ID / 4] = wrId;
+    recv[at + RecvWqeLayout.LOCAL_ADDR / 4] = localAddr;
+    recv[at + RecvWqeLayout.LOCAL_ADDR / 4 + 1] = localAddr / TWO_32;
+    recv[at + RecvWqeLayout.LKEY / 4] = lkey;
+    recv[at + RecvWqeLayout.LENGTH / 4] = length;
+    this.received = (this.received + 1) >>> 0;
+    Atomics.store(recv, USER, this.received);
+    return true;
+  }
+
+  close(): void {
+    if (this.handle === 0) return;
+    addon.closeQp(this.handle);
+    this.handle = 0;
+    this.device.children.delete(this);
+  }
+
+  /** Take the next place in the send ring and write what every work request has; 0 if the ring is full. */
+  private begin(opcode: number, flags: number, wrId: number, length: number): number {
+    const { send } = this;
+    if ((this.sent - Atomics.load(send, NIC)) >>> 0 >= this.sendDepth) return 0;
+    const at = HEADER_WORDS + (this.sent & (this.sendDepth - 1)) * WQE_WORDS;
+    this.sent = (this.sent + 1) >>> 0;
+    send[at] = opcode | (flags << 8);
+    send[at + LENGTH] = length;
+    send[at + WR_ID] = wrId;
+    return at;
+  }
+
+  /** The addresses: `/` and the store's truncation make the high half, the low one is the store's modulo 2^32. */
+  private oneSided(at: number, localAddr: number, lkey: number, remoteAddr: number, rkey: number): true {
+    const { send } = this;
+    send[at + REMOTE_ADDR] = remoteAddr;
+    send[at + REMOTE_ADDR + 1] = Math.floor(remoteAddr / TWO_32);
+    send[at + RKEY] = rkey;
+    send[at + LKEY] = lkey;
+    send[at + LOCAL_ADDR] = localAddr;
+    send[at + LOCAL_ADDR + 1] = localAddr / TWO_32;
+    return true;
+  }
+}

@@ -1,0 +1,345 @@
+#include "queue_pair.h"
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+
+#include "copy.h"
+
+namespace rnic {
+
+namespace {
+
+// Long transfers ask anew for their keys after so many bytes: the end of a permission never waits long for them.
+constexpr uint64_t TRANSFER_CHUNK = 16384;
+
+std::atomic<uint32_t> nextQpNum{1};
+
+// Clears what an access published, however it ends.
+class HazardScope {
+ public:
+  explicit HazardScope(HazardSlot& slot) : slot_(slot) {}
+  ~HazardScope() {
+    slot_.remote.store(nullptr, std::memory_order_release);
+    slot_.local.store(nullptr, std::memory_order_release);
+  }
+
+ private:
+  HazardSlot& slot_;
+};
+
+WcOpcode completionOpcode(Opcode opcode) {
+  switch (opcode) {
+    case Opcode::RDMA_WRITE:
+    case Opcode::RDMA_WRITE_WITH_IMM:
+      return WcOpcode::RDMA_WRITE;
+    case Opcode::RDMA_READ:
+      return WcOpcode::RDMA_READ;
+    case Opcode::CMP_AND_SWP:
+      return WcOpcode::COMP_SWAP;
+    case Opcode::FETCH_AND_ADD:
+      return WcOpcode::FETCH_ADD;
+    case Opcode::LOCAL_INV:
+      return WcOpcode::LOCAL_INV;
+    case Opcode::BIND_MW:
+      return WcOpcode::BIND_MW;
+    default:
+      return WcOpcode::SEND;
+  }
+}
+
+// Statuses that the responder gave: its pair is in ERR too.
+bool fromResponder(WcStatus status) {
+  return status == WcStatus::REM_INV_REQ_ERR || status == WcStatus::REM_ACCESS_ERR || status == WcStatus::REM_OP_ERR;
+}
+
+bool takesInline(Opcode opcode) {
+  return opcode == Opcode::SEND || opcode == Opcode::SEND_WITH_IMM || opcode == Opcode::SEND_WITH_INV ||
+         opcode == Opcode::RDMA_WRITE || opcode == Opcode::RDMA_WRITE_WITH_IMM;
+}
+
+}  // namespace
+
+QueuePair::QueuePair(std::shared_ptr<ProtectionDomain> pd, std::shared_ptr<CompletionQueue> sendCq,
+                     std::shared_ptr<CompletionQueue> recvCq, uint32_t maxSendWr, uint32_t maxRecvWr)
+    : qpNum(nextQpNum++), sendRing(maxSendWr), recvRing(maxRecvWr), pd_(std::move(pd)), sendCq_(std::move(sendCq)),
+      recvCq_(std::move(recvCq)) {
+  if (pd_->device->qps >= MAX_QP) throw VerbsError(VerbsError::Kind::Limit, "the device has no queue pair left");
+  pd_->device->qps++;
+  pd_->users++;
+  sendCq_->users++;
+  recvCq_->users++;
+}
+
+void QueuePair::connect(const std::shared_ptr<QueuePair>& one, const std::shared_ptr<QueuePair>& other) {
+  one->peer_ = other;
+  other->peer_ = one;
+  one->remoteQpNum_.store(other->qpNum);
+  other->remoteQpNum_.store(one->qpNum);
+  one->state_.store(QpState::RTS, std::memory_order_seq_cst);
+  other->state_.store(QpState::RTS, std::memory_order_seq_cst);
+}
+
+void QueuePair::modify(QpState next, uint32_t rights) {
+  if (closed_) throw VerbsError(VerbsError::Kind::Closed, "the queue pair is closed");
+  const QpState now = state();
+  const bool forward = (now == QpState::RESET && next == QpState::INIT) ||
+                       (now == QpState::INIT && next == QpState::RTR) || (now == QpState::RTR && next == QpState::RTS) ||
+                       (now == QpState::RTS && next == QpState::RTS);
+  if (next == QpState::ERR) {
+    fail();
+    return;
+  }
+  if (next == QpState::RESET) {
+    state_.store(QpState::RESET, std::memory_order_seq_cst);
+    std::lock_guard<SpinLock> lock(recvLock_);
+    sent_ = sendRing.userCounter().load(std::memory_order_acquire);
+    sendRing.nicCounter().store(sent_, std::memory_order_release);
+    received_ = recvRing.userCounter().load(std::memory_order_acquire);
+    recvRing.nicCounter().store(received_, std::memory_order_release);
+    access_.store(access::REMOTE);
+    return;
+  }
+  if (!forward) throw VerbsError(VerbsError::Kind::Type, "not a legal transition of a queue pair's state");
+  if (next == QpState::RTR && remoteQpNum() == 0) {
+    throw VerbsError(VerbsError::Kind::Type, "the queue pair has never been connected");
+  }
+  access_.store(rights & access::REMOTE);
+  QpState expected = now;
+  // The peer may have failed this pair meanwhile: then it stays in ERR.
+  state_.compare_exchange_strong(expected, next, std::memory_order_seq_cst);
+}
+
+void QueuePair::fail() {
+  QpState now = state();
+  while (now != QpState::RESET && now != QpState::ERR) {
+    if (state_.compare_exchange_weak(now, QpState::ERR, std::memory_order_seq_cst)) {
+      flushReceives();
+      return;
+    }
+  }
+}
+
+void QueuePair::close() {
+  if (closed_) return;
+  closed_ = true;
+  fail();
+  state_.store(QpState::ERR, std::memory_order_seq_cst);
+  peer_.reset();
+  pd_->users--;
+  sendCq_->users--;
+  recvCq_->users--;
+  pd_->device->qps--;
+}
+
+bool QueuePair::peerReady() const {
+  if (peer_ == nullptr || peer_->remoteQpNum() != qpNum) return false;
+  const QpState state = peer_->state();
+  return state == QpState::RTR || state == QpState::RTS;
+}
+
+void QueuePair::doorbell() {
+  const uint32_t posted = sendRing.userCounter().load(std::memory_order_acquire);
+  if (posted - sent_ > sendRing.depth()) {
+    fail();
+    sent_ = posted - sendRing.depth();
+  }
+  HazardSlot* const hazards = threadHazardSlot();
+  while (sent_ != posted) {
+    Wqe wqe;
+    std::memcpy(&wqe, sendRing.entry(sent_), sizeof wqe);
+    sent_++;
+    WcStatus status = WcStatus::WR_FLUSH_ERR;
+    if (state() == QpState::RTS) {
+      status = hazards == nullptr ? WcStatus::LOC_QP_OP_ERR : execute(wqe, *hazards);
+    }
+    if (status != WcStatus::SUCCESS && status != WcStatus::WR_FLUSH_ERR) {
+      if (fromResponder(status)) peer_->fail();
+      fail();
+    }
+    if (status != WcStatus::SUCCESS || (wqe.sendFlags & send_flag::SIGNALED) != 0) complete(wqe, status);
+  }
+  sendRing.nicCounter().store(sent_, std::memory_order_release);
+}
+
+void QueuePair::complete(const Wqe& wqe, WcStatus status) {
+  Cqe entry{};
+  entry.wrId = wqe.wrId;
+  entry.status = status;
+  entry.opcode = completionOpcode(wqe.opcode);
+  entry.byteLen = wqe.length;
+  entry.qpNum = qpNum;
+  if (!sendCq_->push(entry)) fail();
+}
+
+WcStatus QueuePair::execute(const Wqe& wqe, HazardSlot& hazards) {
+  HazardScope scope(hazards);
+  if ((wqe.sendFlags & send_flag::INLINE) != 0 && (!takesInline(wqe.opcode) || wqe.length > WQE_INLINE_BYTES)) {
+    return WcStatus::LOC_QP_OP_ERR;
+  }
+  switch (wqe.opcode) {
+    case Opcode::RDMA_READ:
+      return transfer(wqe, hazards, true);
+    case Opcode::RDMA_WRITE:
+      return transfer(wqe, hazards, false);
+    case Opcode::RDMA_WRITE_WITH_IMM:
+      return writeWithImm(wqe, hazards);
+    case Opcode::CMP_AND_SWP:
+    case Opcode::FETCH_AND_ADD:
+      return atomic(wqe, hazards);
+    case Opcode::SEND:
+    case Opcode::SEND_WITH_IMM:
+    case Opcode::SEND_WITH_INV:
+      return send(wqe, hazards);
+    case Opcode::BIND_MW:
+      return pd_->device->keys.bind(pd_->number, wqe.rkey, wqe.lkey, wqe.remoteAddr, wqe.compareAdd, wqe.bindAccess)
+                 ? WcStatus::SUCCESS
+                 : WcStatus::MW_BIND_ERR;
+    case Opcode::LOCAL_INV:
+      return pd_->device->keys.invalidate(pd_->number, wqe.rkey) ? WcStatus::SUCCESS : WcStatus::LOC_QP_OP_ERR;
+  }
+  return WcStatus::LOC_QP_OP_ERR;
+}
+
+WcStatus QueuePair::transfer(const Wqe& wqe, HazardSlot& hazards, bool isRead) {
+  const bool isInline = (wqe.sendFlags & send_flag::INLINE) != 0;
+  const uint32_t localNeed = isRead ? access::LOCAL_WRITE : 0;
+  const uint32_t remoteNeed = isRead ? access::REMOTE_READ : access::REMOTE_WRITE;
+  const KeyTable& localKeys = pd_->device->keys;
+  uint64_t done = 0;
+  // A transfer of no bytes uses no key (InfiniBand specification, C9-88), but needs a peer.
+  do {
+    const uint64_t left = wqe.length - done;
+    uint8_t* local = nullptr;
+    if (left > 0) {
+      local = isInline ? const_cast<uint8_t*>(reinterpret_cast<const uint8_t*>(&wqe.localAddr)) + done
+                       : localKeys.resolve(hazards.local, wqe.lkey, pd_->number, wqe.localAddr + done, left, localNeed);
+      if (local == nullptr) return WcStatus::LOC_PROT_ERR;
+    }
+    if (!peerReady()) return WcStatus::RETRY_EXC_ERR;
+    if ((peer_->access_.load(std::memory_order_relaxed) & remoteNeed) == 0) return WcStatus::REM_INV_REQ_ERR;
+    if (left == 0) break;
+    uint8_t* const remote = peer_->pd_->device->keys.resolve(hazards.remote, wqe.rkey, peer_->pd_->number,
+                                                             wqe.remoteAddr + done, left, remoteNeed);
+    if (remote == nullptr) return WcStatus::REM_ACCESS_ERR;
+    const uint64_t chunk = std::min(left, TRANSFER_CHUNK);
+    if (isRead) {
+      copyFromRemote(local, remote, chunk);
+    } else {
+      copyToRemote(remote, local, chunk);
+    }
+    done += chunk;
+  } while (done < wqe.length);
+  return WcStatus::SUCCESS;
+}
+
+WcStatus QueuePair::atomic(const Wqe& wqe, HazardSlot& hazards) {
+  if (wqe.length != 8) return WcStatus::LOC_LEN_ERR;
+  uint8_t* const local = pd_->device->keys.resolve(hazards.local, wqe.lkey, pd_->number, wqe.localAddr, 8,
+                                                   access::LOCAL_WRITE);
+  if (local == nullptr) return WcStatus::LOC_PROT_ERR;
+  if (!peerReady()) return WcStatus::RETRY_EXC_ERR;
+  if ((peer_->access_.load(std::memory_order_relaxed) & access::REMOTE_ATOMIC) == 0) return WcStatus::REM_INV_REQ_ERR;
+  uint8_t* const remote = peer_->pd_->device->keys.resolve(hazards.remote, wqe.rkey, peer_->pd_->number,
+                                                           wqe.remoteAddr, 8, access::REMOTE_ATOMIC);
+  if (remote == nullptr) return WcStatus::REM_ACCESS_ERR;
+  // Both the address that was named and the place where it lies: a region's addresses need not be aligned as memory is.
+  if ((wqe.remoteAddr & 7) != 0 || (reinterpret_cast<uintptr_t>(remote) & 7) != 0) return WcStatus::REM_INV_REQ_ERR;
+  auto* const word = reinterpret_cast<uint64_t*>(remote);
+  uint64_t old;
+  if (wqe.opcode == Opcode::FETCH_AND_ADD) {
+    old = __atomic_fetch_add(word, wqe.compareAdd, __ATOMIC_SEQ_CST);
+  } else {
+    old = wqe.compareAdd;
+    __atomic_compare_exchange_n(word, &old, wqe.swap, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+  }
+  std::memcpy(local, &old, sizeof old);
+  return WcStatus::SUCCESS;
+}
+
+WcStatus QueuePair::send(const Wqe& wqe, HazardSlot& hazards) {
+  const bool isInline = (wqe.sendFlags & send_flag::INLINE) != 0;
+  const uint8_t* from = nullptr;
+  if (isInline) {
+    from = reinterpret_cast<const uint8_t*>(&wqe.localAddr);
+  } else if (wqe.length > 0) {
+    from = pd_->device->keys.resolve(hazards.local, wqe.lkey, pd_->number, wqe.localAddr, wqe.length, 0);
+    if (from == nullptr) return WcStatus::LOC_PROT_ERR;
+  }
+  if (!peerReady()) return WcStatus::RETRY_EXC_ERR;
+  RecvWqe receive;
+  if (!peer_->takeReceive(receive)) return WcStatus::RNR_RETRY_EXC_ERR;
+  if (wqe.length > receive.length) {
+    peer_->completeReceive(receive, WcStatus::LOC_LEN_ERR, WcOpcode::RECV, 0, 0, 0);
+    return WcStatus::REM_INV_REQ_ERR;
+  }
+  if (wqe.length > 0) {
+    uint8_t* const to = peer_->pd_->device->keys.resolve(hazards.remote, receive.lkey, peer_->pd_->number,
+                                                         receive.localAddr, wqe.length, access::LOCAL_WRITE);
+    if (to == nullptr) {
+      peer_->completeReceive(receive, WcStatus::LOC_PROT_ERR, WcOpcode::RECV, 0, 0, 0);
+      return WcStatus::REM_OP_ERR;
+    }
+    copyToRemote(to, from, wqe.length);
+    hazards.remote.store(nullptr, std::memory_order_release);
+  }
+  uint8_t flags = 0;
+  if (wqe.opcode == Opcode::SEND_WITH_IMM) flags = wc_flag::WITH_IMM;
+  if (wqe.opcode == Opcode::SEND_WITH_INV) {
+    // The revoker waits for every hazard on the window's key, and this thread must not wait for itself.
+    hazards.local.store(nullptr, std::memory_order_release);
+    if (!peer_->pd_->device->keys.invalidate(peer_->pd_->number, wqe.imm)) {
+      peer_->completeReceive(receive, WcStatus::LOC_QP_OP_ERR, WcOpcode::RECV, 0, 0, 0);
+      return WcStatus::REM_ACCESS_ERR;
+    }
+    flags = wc_flag::WITH_INV;
+  }
+  peer_->completeReceive(receive, WcStatus::SUCCESS, WcOpcode::RECV, wqe.length, flags, flags != 0 ? wqe.imm : 0);
+  return WcStatus::SUCCESS;
+}
+
+WcStatus QueuePair::writeWithImm(const Wqe& wqe, HazardSlot& hazards) {
+  const WcStatus status = transfer(wqe, hazards, false);
+  if (status != WcStatus::SUCCESS) return status;
+  RecvWqe receive;
+  if (!peer_->takeReceive(receive)) return WcStatus::RNR_RETRY_EXC_ERR;
+  peer_->completeReceive(receive, WcStatus::SUCCESS, WcOpcode::RECV_RDMA_WITH_IMM, wqe.length, wc_flag::WITH_IMM,
+                         wqe.imm);
+  return WcStatus::SUCCESS;
+}
+
+bool QueuePair::takeReceive(RecvWqe& into) {
+  std::lock_guard<SpinLock> lock(recvLock_);
+  const uint32_t available = recvRing.userCounter().load(std::memory_order_acquire) - received_;
+  if (available == 0 || available > recvRing.depth()) return false;
+  std::memcpy(&into, recvRing.entry(received_), sizeof into);
+  recvRing.nicCounter().store(++received_, std::memory_order_release);
+  return true;
+}
+
+void QueuePair::completeReceive(const RecvWqe& wqe, WcStatus status, WcOpcode opcode, uint32_t byteLen, uint8_t flags,
+                                uint32_t imm) {
+  Cqe entry{};
+  entry.wrId = wqe.wrId;
+  entry.status = status;
+  entry.opcode = opcode;
+  entry.flags = flags;
+  entry.byteLen = byteLen;
+  entry.qpNum = qpNum;
+  entry.imm = imm;
+  if (!recvCq_->push(entry)) fail();
+}
+
+void QueuePair::flushReceives() {
+  RecvWqe receive;
+  while (takeReceive(receive)) {
+    Cqe entry{};
+    entry.wrId = receive.wrId;
+    entry.status = WcStatus::WR_FLUSH_ERR;
+    entry.opcode = WcOpcode::RECV;
+    entry.qpNum = qpNum;
+    if (!recvCq_->push(entry)) return;
+  }
+}
+
+}  // namespace rnic
