@@ -1,0 +1,93 @@
+import type { PatronusClient } from '../patronus/index.js';
+import { Allocator } from './allocator.js';
+import { BLOCK_HEADER_BYTES } from './block.js';
+import { Directory } from './directory.js';
+import { classUnits } from './free-lists.js';
+import { MAX_KEY_BYTES, SUPERBLOCK_BYTES, subtableBytes, UNIT_BYTES } from './layout.js';
+import { type LeaseCell, LeaseKeeper } from './leases.js';
+import type { Pacing } from './pacing.js';
+import { ResultBytes } from './result-bytes.js';
+import { badTable, decodeSuperblock, readWords, type Superblock } from './superblock.js';
+import { Versions } from './versions.js';
+
+/** What the NIC's revocation of an ended lease may be late, as a part of the term. See docs/kv.md, "Grace period". */
+const REVOCATION_MARGIN = 1 / 8;
+const OPEN_ATTEMPTS = 100;
+const OPEN_PAUSE_MS = 20;
+/** Of the leases that the table is opened under, before its own term is known. */
+const OPEN_TERM_NS = 5e9;
+
+/** Everything that the operations of one table handle share. */
+export class TableContext {
+  readonly client: PatronusClient;
+  readonly pacing: Pacing;
+  readonly superblock: Superblock;
+  readonly keeper: LeaseKeeper;
+  readonly directory: Directory;
+  readonly allocator: Allocator;
+  readonly versions: Versions;
+  readonly results = new ResultBytes();
+  /** Read lease on all of the node's memory: buckets and blocks. */
+  readonly region: LeaseCell;
+  /** Operations begun again, and accesses that the NIC refused. */
+  retries = 0;
+  protectionFaults = 0;
+
+  /** Reads and checks the table in the client's first node; waits (bounded) for one that is being created. */
+  static async open(client: PatronusClient, pacing: Pacing): Promise<TableContext> {
+    const node = client.nodes[0];
+    if (node === undefined) throw new TypeError('the Patronus client has no memory node');
+    const memoryBytes = node.allocOffset + node.allocBytes;
+    for (let attempt = 0; attempt < OPEN_ATTEMPTS; attempt++) {
+      const lease = await client.readLease({ offset: 0, size: SUPERBLOCK_BYTES, termNs: OPEN_TERM_NS });
+      const words = await readWords(client, lease, 0, SUPERBLOCK_BYTES).finally(() =>
+        client.relinquish(lease),
+      );
+      const superblock = decodeSuperblock(words, memoryBytes);
+      if (superblock !== undefined) {
+        const context = new TableContext(client, pacing, superblock);
+        await context.refreshDirectory();
+        return context;
+      }
+      if (words.every((word) => word === 0)) throw badTable('it is empty');
+      await pacing.sleep(OPEN_PAUSE_MS);
+    }
+    throw badTable('its creation was not finished');
+  }
+
+  private constructor(client: PatronusClient, pacing: Pacing, superblock: Superblock) {
+    const node = client.nodes[0]!;
+    const memoryBytes = node.allocOffset + node.allocBytes;
+    const termNs = superblock.termMs * 1e6;
+    const largest = BLOCK_HEADER_BYTES + MAX_KEY_BYTES + superblock.maxValueBytes + UNIT_BYTES;
+    this.client = client;
+    this.pacing = pacing;
+    this.superblock = superblock;
+    this.keeper = new LeaseKeeper(client, pacing, termNs);
+    this.directory = new Directory(
+      client,
+      this.keeper,
+      superblock,
+      subtableBytes(superblock.groups),
+      memoryBytes,
+    );
+    this.allocator = new Allocator(
+      this.keeper,
+      node,
+      termNs * (1 + REVOCATION_MARGIN) + client.epsilonNs,
+      classUnits(Math.ceil(largest / UNIT_BYTES)) * UNIT_BYTES,
+    );
+    this.versions = new Versions(this.keeper);
+    this.region = this.keeper.cell(0, memoryBytes, false);
+  }
+
+  async refreshDirectory(): Promise<void> {
+    const { client, directory } = this;
+    const lease = await client.readLease({
+      offset: directory.offset,
+      size: directory.bytes,
+      termNs: OPEN_TERM_NS,
+    });
+    await directory.load(lease).finally(() => client.relinquish(lease));
+  }
+}

@@ -1,0 +1,176 @@
+import { randomBytes } from 'node:crypto';
+import {
+  AcquireFlag,
+  AcquireStatus,
+  type Lease,
+  ModifyFlag,
+  type NodeLayout,
+  type PatronusClient,
+} from '../patronus/index.js';
+import { KvError, KvErrorCode } from './api.js';
+import {
+  BUCKET_BYTES,
+  bucketHeaderLo,
+  DEFAULT_GROUPS,
+  DEFAULT_MAX_VALUE_BYTES,
+  DIRECTORY_ENTRY_BYTES,
+  directoryEntryHi,
+  LAYOUT_VERSION,
+  MAX_GLOBAL_DEPTH,
+  MAX_GROUPS,
+  MAX_VALUE_BYTES_LIMIT,
+  MIN_GROUPS,
+  SB_STATE_OFFSET,
+  SUPERBLOCK_BYTES,
+  subtableBytes,
+  TableState,
+  UNIT_BYTES,
+} from './layout.js';
+import { badTable, encodeSuperblock, expectOk } from './superblock.js';
+
+export interface CreateOptions {
+  /** A power of two up to 65536. Default: as many as take about an eighth of the memory. */
+  readonly subtables?: number;
+  /** Bucket groups (21 slots each) of a subtable, 2 to 2047. Default 1365: just under 256 KiB. */
+  readonly groups?: number;
+  /** Default 1 MiB, at most 64 MiB. */
+  readonly maxValueBytes?: number;
+  /**
+   * The term of all leases of all the table's clients, 10 to 60000 ms, default 1000. Freed blocks are reused after a
+   * little more than this; shorter terms cost more renewals.
+   */
+  readonly termMs?: number;
+}
+
+const INDEX_SHARE = 8;
+const WRITE_BYTES = 256 * 1024;
+const DEFAULT_TERM_MS = 1000;
+
+function integerIn(name: string, value: number, low: number, high: number): number {
+  if (!Number.isInteger(value) || value < low || value > high) {
+    throw new RangeError(`${name} must be an integer from ${low} to ${high}, not ${value}`);
+  }
+  return value;
+}
+
+function defaultSubtables(node: NodeLayout, groups: number): number {
+  const fitting = (node.leaseBytes + node.allocBytes) / INDEX_SHARE / subtableBytes(groups);
+  return 2 ** Math.min(MAX_GLOBAL_DEPTH, Math.max(0, Math.floor(Math.log2(fitting))));
+}
+
+/**
+ * Puts an empty table into the memory of the client's first node. Rejects with ERR_KV_BAD_TABLE if that holds a table
+ * or somebody is creating one: exactly one of several creators succeeds. Rejects with ERR_KV_NO_MEMORY if the index
+ * does not fit; the memory is then as before.
+ */
+export async function createTable(client: PatronusClient, options: CreateOptions = {}): Promise<void> {
+  const node = client.nodes[0]!;
+  const groups = integerIn('groups', options.groups ?? DEFAULT_GROUPS, MIN_GROUPS, MAX_GROUPS);
+  const subtables = integerIn('subtables', options.subtables ?? defaultSubtables(node, groups), 1, 65536);
+  const globalDepth = Math.log2(subtables);
+  if (!Number.isInteger(globalDepth))
+    throw new RangeError(`subtables must be a power of two, not ${subtables}`);
+  const maxValueBytes = integerIn(
+    'maxValueBytes',
+    options.maxValueBytes ?? DEFAULT_MAX_VALUE_BYTES,
+    0,
+    MAX_VALUE_BYTES_LIMIT,
+  );
+  const termMs = integerIn('termMs', options.termMs ?? DEFAULT_TERM_MS, 10, 60_000);
+  const [seedLo, seedHi] = new Uint32Array(Uint8Array.from(randomBytes(8)).buffer) as unknown as [
+    number,
+    number,
+  ];
+
+  // The leases of creating don't expire: they end below, or with this client.
+  const superblock = await grant(client, { offset: 0, size: SUPERBLOCK_BYTES });
+  const made: Lease[] = [];
+  try {
+    await moveState(client, superblock, TableState.Empty, TableState.Creating);
+    try {
+      const directory = await grant(client, { size: subtables * DIRECTORY_ENTRY_BYTES }, made);
+      const entries = new Uint32Array(subtables * 2);
+      for (let i = 0; i < subtables; i++) {
+        const subtable = await grant(client, { size: subtableBytes(groups) }, made);
+        await write(client, subtable, emptySubtable(groups, globalDepth, i));
+        entries[2 * i] = subtable.offset >>> 0;
+        entries[2 * i + 1] = directoryEntryHi(subtable.offset, globalDepth);
+      }
+      await write(client, directory, entries);
+      const head = new Uint32Array(SUPERBLOCK_BYTES / 4);
+      encodeSuperblock(
+        { seedLo, seedHi, globalDepth, groups, directoryOffset: directory.offset, termMs, maxValueBytes },
+        head,
+      );
+      await write(client, superblock, head, SB_STATE_OFFSET + 8);
+      // Publishes everything above: openTable() looks at nothing before it sees this state.
+      await moveState(client, superblock, TableState.Creating, TableState.Ready);
+    } catch (error) {
+      await Promise.allSettled(made.map((lease) => client.relinquish(lease, ModifyFlag.WithDeallocation)));
+      made.length = 0;
+      await moveState(client, superblock, TableState.Creating, TableState.Empty).catch(() => undefined);
+      throw error;
+    }
+  } finally {
+    await Promise.allSettled([superblock, ...made].map((lease) => client.relinquish(lease)));
+  }
+}
+
+async function grant(
+  client: PatronusClient,
+  range: { offset?: number; size: number },
+  made?: Lease[],
+): Promise<Lease> {
+  const flags = AcquireFlag.NoGc | (range.offset === undefined ? AcquireFlag.WithAllocation : 0);
+  const { status, lease } = await client.getWlease({ ...range, termNs: 1, flags });
+  if (status === AcquireStatus.NoMem) {
+    throw new KvError(KvErrorCode.NO_MEMORY, 'The index does not fit in the memory of the node');
+  }
+  if (status !== AcquireStatus.Success || lease === undefined) {
+    throw new KvError(KvErrorCode.UNAVAILABLE, `The memory node grants no lease: acquire status ${status}`);
+  }
+  made?.push(lease);
+  if (lease.offset % UNIT_BYTES !== 0) throw badTable('the memory node allocates at unaligned addresses');
+  return lease;
+}
+
+/** The first word of a superblock is (layout version, state); all zero when the memory is fresh. */
+async function moveState(client: PatronusClient, lease: Lease, from: number, to: number): Promise<void> {
+  const versionOf = (state: number) => (state === TableState.Empty ? 0 : LAYOUT_VERSION);
+  const buffer = client.getRdmaBuffer(8);
+  try {
+    const status = await client.cas(lease, buffer, SB_STATE_OFFSET, versionOf(from), from, versionOf(to), to);
+    expectOk(status, 'create');
+    if (buffer.words[0] !== versionOf(from) || buffer.words[1] !== from) {
+      throw new KvError(
+        KvErrorCode.BAD_TABLE,
+        'The memory holds something already, or a table is being created',
+      );
+    }
+  } finally {
+    client.putRdmaBuffer(buffer);
+  }
+}
+
+async function write(client: PatronusClient, lease: Lease, image: Uint32Array, from = 0): Promise<void> {
+  const bytes = new Uint8Array(image.buffer);
+  const buffer = client.getRdmaBuffer(Math.min(WRITE_BYTES, bytes.length));
+  try {
+    for (let at = from; at < bytes.length; at += buffer.size) {
+      const size = Math.min(buffer.size, bytes.length - at);
+      buffer.bytes.set(bytes.subarray(at, at + size));
+      expectOk(await client.write(lease, buffer, size, at), 'create');
+    }
+  } finally {
+    client.putRdmaBuffer(buffer);
+  }
+}
+
+function emptySubtable(groups: number, localDepth: number, suffix: number): Uint32Array {
+  const words = new Uint32Array(subtableBytes(groups) / 4);
+  for (let at = 0; at < words.length; at += BUCKET_BYTES / 4) {
+    words[at] = bucketHeaderLo(localDepth);
+    words[at + 1] = suffix;
+  }
+  return words;
+}

@@ -1,0 +1,92 @@
+import { Patronus, type PatronusClient, PatronusNode } from '../patronus/index.js';
+import type { EmbeddedOptions, Kv, KvEntry, KvStats, PutOptions, PutResult } from './api.js';
+import { createTable } from './create.js';
+import { SUPERBLOCK_BYTES } from './layout.js';
+import { openTable } from './table.js';
+
+const DEFAULT_MEMORY_BYTES = 256 * 1024 * 1024;
+const MIN_MEMORY_BYTES = 4 * 1024 * 1024;
+
+/**
+ * A store with a memory node of its own in this process. Its close() closes the memory node too: what was stored is
+ * gone then.
+ */
+export async function openEmbedded(options: EmbeddedOptions = {}): Promise<Kv> {
+  const memoryBytes = options.memoryBytes ?? DEFAULT_MEMORY_BYTES;
+  if (!Number.isSafeInteger(memoryBytes) || memoryBytes < MIN_MEMORY_BYTES) {
+    throw new RangeError(`memoryBytes must be an integer from ${MIN_MEMORY_BYTES}, not ${memoryBytes}`);
+  }
+  const node = await PatronusNode.start({
+    leaseBytes: SUPERBLOCK_BYTES,
+    allocBytes: memoryBytes - SUPERBLOCK_BYTES,
+  });
+  let client: PatronusClient | undefined;
+  try {
+    client = await Patronus.connect({ nodes: [node.endpoint] });
+    await createTable(client);
+    return new EmbeddedKv(await openTable(client), client, node);
+  } catch (error) {
+    await client?.close();
+    await node.close();
+    throw error;
+  }
+}
+
+class EmbeddedKv implements Kv {
+  readonly maxKeyBytes: number;
+  readonly maxValueBytes: number;
+  readonly #kv: Kv;
+  readonly #client: PatronusClient;
+  readonly #node: PatronusNode;
+  #closing: Promise<void> | undefined;
+
+  constructor(kv: Kv, client: PatronusClient, node: PatronusNode) {
+    this.#kv = kv;
+    this.#client = client;
+    this.#node = node;
+    this.maxKeyBytes = kv.maxKeyBytes;
+    this.maxValueBytes = kv.maxValueBytes;
+  }
+
+  get(key: Uint8Array): Promise<Uint8Array | undefined> {
+    return this.#kv.get(key);
+  }
+
+  getEntry(key: Uint8Array): Promise<KvEntry | undefined> {
+    return this.#kv.getEntry(key);
+  }
+
+  has(key: Uint8Array): Promise<boolean> {
+    return this.#kv.has(key);
+  }
+
+  put(key: Uint8Array, value: Uint8Array, options?: PutOptions): Promise<PutResult> {
+    return this.#kv.put(key, value, options);
+  }
+
+  del(key: Uint8Array): Promise<boolean> {
+    return this.#kv.del(key);
+  }
+
+  stats(): KvStats {
+    return this.#kv.stats();
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    try {
+      await this.#kv.close();
+    } finally {
+      await this.#client.close();
+      await this.#node.close();
+    }
+  }
+}

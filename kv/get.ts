@@ -1,0 +1,148 @@
+import { type RdmaBuffer, RetCode } from '../patronus/index.js';
+import type { KvEntry } from './api.js';
+import {
+  blockIntact,
+  blockKeyLength,
+  blockUnits,
+  blockValueLength,
+  blockVersion,
+  valueOffset,
+} from './block.js';
+import { LARGE_UNITS, slotPointer, slotUnits, UNIT_BYTES } from './layout.js';
+import { CANDIDATE_BYTES, DONE, Operation, type Step } from './operation.js';
+import { versionText } from './versions.js';
+
+const Phase = { Begin: 0, Buckets: 1, Candidates: 2, Whole: 3 } as const;
+
+/**
+ * Reads the value of a key. A hit takes effect when the slot's word is read: it was committed then, and the block it
+ * points to does not change before this attempt's read lease has ended. A miss takes effect at a moment between the first
+ * and the last slot read: had the key been in some slot all the time it would have been found there, for an update
+ * keeps the slot; it must have been deleted in between, or was absent from the start.
+ */
+export class Get extends Operation {
+  found = false;
+  /** Where the whole block is, if found and not only its presence was asked for. */
+  #words!: Uint32Array;
+  #bytes!: Uint8Array;
+  #place = 0;
+  #presenceOnly = false;
+  #large: RdmaBuffer | undefined;
+
+  start(key: Uint8Array, presenceOnly: boolean): void {
+    this.setKey(key);
+    this.#presenceOnly = presenceOnly;
+    this.found = false;
+  }
+
+  value(): Uint8Array {
+    const words = this.#words;
+    const at = this.#place + valueOffset(this.keyLength) / 4;
+    return this.context.results.copy(words, this.#bytes, at, blockValueLength(words, this.#place));
+  }
+
+  entry(): KvEntry {
+    return { value: this.value(), version: versionText(blockVersion(this.#words, this.#place)) };
+  }
+
+  begin(): Step {
+    this.phase = Phase.Begin;
+    this.locate();
+    const acquiring = this.takeLeases(this.context.client.now(), false);
+    if (acquiring !== undefined) return acquiring;
+    this.phase = Phase.Buckets;
+    return this.send(this.prepareBuckets());
+  }
+
+  step(status: number): Step {
+    if (status !== RetCode.Ok) {
+      this.phase = Phase.Begin;
+      return this.again(status);
+    }
+    switch (this.phase) {
+      case Phase.Buckets:
+        if (!this.bucketsServe) {
+          this.phase = Phase.Begin;
+          return this.refreshDirectory();
+        }
+        this.findCandidates(false, -1);
+        return this.#next();
+      case Phase.Candidates:
+        return this.#check();
+      case Phase.Whole:
+        return this.#checkWhole();
+      default:
+        return this.begin();
+    }
+  }
+
+  override finish(): void {
+    super.finish();
+    if (this.#large !== undefined) this.context.client.putRdmaBuffer(this.#large);
+    this.#large = undefined;
+  }
+
+  /** Small blocks are read whole at once, larger ones only if they turn out to be the key's. */
+  protected override candidateBytes(units: number): number {
+    const size = units * UNIT_BYTES;
+    if (this.#presenceOnly || units === LARGE_UNITS || size > CANDIDATE_BYTES)
+      return super.candidateBytes(units);
+    return size;
+  }
+
+  #next(): Step {
+    if (this.readCount === this.candidateCount) return DONE;
+    this.phase = Phase.Candidates;
+    return this.readCandidates();
+  }
+
+  #check(): Step {
+    const { words } = this;
+    while (this.checkedCount < this.readCount) {
+      const index = this.checkedCount++;
+      const place = this.places[index]!;
+      const slot = this.candidates[index]!;
+      const units = slotUnits(words[slot + 1]!);
+      const size = units * UNIT_BYTES;
+      const isWhole = this.candidateBytes(units) === size && units !== LARGE_UNITS;
+      const mine = this.holdsKey(words, place);
+      if (isWhole && !blockIntact(words, place, size)) return this.#retry();
+      if (!mine) continue;
+      if (this.#presenceOnly || isWhole) return this.#hit(words, this.scratch.bytes, place);
+      return this.#readWhole(slot, place);
+    }
+    return this.#next();
+  }
+
+  #readWhole(slot: number, place: number): Step {
+    const { words } = this;
+    const { maxValueBytes } = this.context.superblock;
+    const valueLength = blockValueLength(words, place);
+    if (valueLength > maxValueBytes) return this.#retry();
+    const size = blockUnits(blockKeyLength(words, place), valueLength) * UNIT_BYTES;
+    if (this.#large !== undefined) this.context.client.putRdmaBuffer(this.#large);
+    this.#large = this.context.client.getRdmaBuffer(size);
+    this.phase = Phase.Whole;
+    const pointer = slotPointer(words[slot]!, words[slot + 1]!);
+    return this.send(this.batch.prepareRead(this.regionHeld!.lease, this.#large, 0, size, pointer));
+  }
+
+  #checkWhole(): Step {
+    const { words, bytes, size } = this.#large!;
+    if (!this.holdsKey(words, 0) || !blockIntact(words, 0, size)) return this.#retry();
+    return this.#hit(words, bytes, 0);
+  }
+
+  #hit(words: Uint32Array, bytes: Uint8Array, place: number): Step {
+    this.found = true;
+    this.#words = words;
+    this.#bytes = bytes;
+    this.#place = place;
+    return DONE;
+  }
+
+  #retry(): Step {
+    this.phase = Phase.Begin;
+    return this.again(RetCode.Retry);
+  }
+}

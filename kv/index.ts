@@ -1,0 +1,4 @@
+export * from './api.js';
+export { type CreateOptions, createTable } from './create.js';
+export { openEmbedded } from './embedded.js';
+export { openTable } from './table.js';

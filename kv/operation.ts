@@ -1,0 +1,353 @@
+import { type Batch, type RdmaBuffer, RetCode } from '../patronus/index.js';
+import { KvError, KvErrorCode } from './api.js';
+import { blockHoldsKey, prefixBytes } from './block.js';
+import type { TableContext } from './context.js';
+import type { Subtable } from './directory.js';
+import { combinedBucket, hashKey, KeyHash, secondBucket } from './hash.js';
+import {
+  BUCKET_BYTES,
+  bucketServes,
+  COMBINED_BYTES,
+  GROUP_BYTES,
+  MAX_KEY_BYTES,
+  PENDING,
+  SLOTS_PER_BUCKET,
+  slotPointer,
+  slotUnits,
+  UNIT_BYTES,
+} from './layout.js';
+import type { HeldLease, LeaseCell } from './leases.js';
+
+/**
+ * What a step of an operation leaves behind: the status of the batch that it sent, at once or as a promise, or DONE.
+ */
+export type Step = number | Promise<number>;
+export const DONE = -1;
+
+/** Attempts before an operation gives up with CONTENTION or UNAVAILABLE. */
+const MAX_ATTEMPTS = 40;
+/** Attempts that follow each other at once; later ones pause. */
+const EAGER_ATTEMPTS = 2;
+const MAX_PAUSE_MS = 32;
+
+const MAX_BATCH = 16;
+export const SCRATCH_BYTES = 8192;
+/** In the scratch buffer: both combined buckets, the old value of an atomic, blocks of candidates. */
+const BUCKETS_AT = 0;
+const ATOMIC_AT = 2 * COMBINED_BYTES;
+const CANDIDATES_AT = ATOMIC_AT + UNIT_BYTES;
+export const CANDIDATE_BYTES = SCRATCH_BYTES - CANDIDATES_AT;
+const BUCKET_WORDS = BUCKET_BYTES / 4;
+const COMBINED_WORDS = COMBINED_BYTES / 4;
+const BUCKETS_WORDS = 2 * COMBINED_WORDS;
+const MAX_CANDIDATES = 4 * SLOTS_PER_BUCKET;
+/** Never the value of a slot: what the result of an atomic is set to before, to see whether it was executed. */
+const NOT_EXECUTED = 0xffff_ffff;
+
+/**
+ * One operation on one key: a state machine. begin() starts an attempt, step() takes the status of the batch sent last
+ * and goes on; where the work is done at once (loopback) the whole operation runs without a promise. Objects are
+ * pooled with their buffers and used for one operation after another.
+ *
+ * An attempt takes its leases when it begins and uses no others. So everything that it has read from the index was
+ * read after its leases began, and they end within one term of that: what makes the grace period of the
+ * allocator sufficient, for reading a block as well as for the CAS that expects the word of an old one.
+ *
+ * Slots are named by the index of their first word in the image of the two combined buckets. All clients see the
+ * same key's slots in the same order.
+ */
+export abstract class Operation {
+  protected readonly context: TableContext;
+  protected readonly batch: Batch;
+  protected readonly scratch: RdmaBuffer;
+  /** Of the scratch buffer. The first BUCKETS_WORDS are the image of the buckets. */
+  protected readonly words: Uint32Array;
+  protected readonly keyWords = new Uint32Array(MAX_KEY_BYTES / 4);
+  protected readonly hash = new KeyHash();
+  protected keyLength = 0;
+  protected phase = 0;
+  protected attempt = 0;
+  /** Slots with the key's fingerprint, where their blocks lie in the scratch buffer (words), how far they are. */
+  protected readonly candidates = new Int32Array(MAX_CANDIDATES);
+  protected readonly places = new Int32Array(MAX_CANDIDATES);
+  protected candidateCount = 0;
+  protected checkedCount = 0;
+  protected readCount = 0;
+
+  protected subtable!: Subtable;
+  protected regionHeld: HeldLease | undefined;
+  protected subtableHeld: HeldLease | undefined;
+  /** What emptySlotIn() has seen: empty slots in that combined bucket, and some pending slot in either. */
+  protected freeSlots = 0;
+  protected pendingSlot = -1;
+  #bucketA = 0;
+  #bucketB = 0;
+  /** Of the image, per combined bucket: whether its main bucket comes first, before the overflow bucket. */
+  readonly #mainFirst = [true, true];
+
+  constructor(context: TableContext) {
+    this.context = context;
+    this.batch = context.client.createBatch();
+    this.scratch = context.client.getRdmaBuffer(SCRATCH_BYTES);
+    this.words = this.scratch.words;
+  }
+
+  abstract begin(): Step;
+  abstract step(status: number): Step;
+
+  /** After the operation, whatever its end: back to what a pooled object is. */
+  finish(): void {
+    this.releaseLeases();
+    this.batch.reset();
+  }
+
+  /** The pool is emptied. */
+  dispose(): void {
+    this.context.client.putRdmaBuffer(this.scratch);
+  }
+
+  /** What an error that ends the operation means to the caller. */
+  failure(error: unknown): unknown {
+    if (!(error instanceof Error) || error instanceof KvError || !('code' in error)) return error;
+    return new KvError(KvErrorCode.UNAVAILABLE, `The memory node can't be used: ${error.message}`, {
+      cause: error,
+    });
+  }
+
+  protected setKey(key: Uint8Array): void {
+    const { keyWords } = this;
+    const length = key.length;
+    const whole = length >>> 2;
+    let at = 0;
+    for (let i = 0; i < whole; i++, at += 4) {
+      keyWords[i] = key[at]! | (key[at + 1]! << 8) | (key[at + 2]! << 16) | (key[at + 3]! << 24);
+    }
+    if (at < length) {
+      let last = key[at]!;
+      if (at + 1 < length) last |= key[at + 1]! << 8;
+      if (at + 2 < length) last |= key[at + 2]! << 16;
+      keyWords[whole] = last;
+    }
+    this.keyLength = length;
+    this.attempt = 0;
+    const { superblock } = this.context;
+    hashKey(keyWords, length, superblock.seedLo, superblock.seedHi, this.hash);
+  }
+
+  /** Finds the key's buckets with the cached directory. */
+  protected locate(): void {
+    const { directory, superblock } = this.context;
+    const { groups } = superblock;
+    const { entries } = directory;
+    const subtable = entries[this.hash.suffix & (entries.length - 1)]!;
+    const a = combinedBucket(this.hash.partA, groups);
+    const b = secondBucket(this.hash.partB, a, groups);
+    this.subtable = subtable;
+    this.#mainFirst[0] = (a & 1) === 0;
+    this.#mainFirst[1] = (b & 1) === 0;
+    this.#bucketA = subtable.offset + (a >>> 1) * GROUP_BYTES + (a & 1) * BUCKET_BYTES;
+    this.#bucketB = subtable.offset + (b >>> 1) * GROUP_BYTES + (b & 1) * BUCKET_BYTES;
+  }
+
+  /** Takes the leases of an attempt; a promise if one has to be acquired: then begin again. */
+  protected takeLeases(now: number, write: boolean): Promise<number> | undefined {
+    const held = this.context.region.take(now);
+    if (held === undefined) return this.context.region.acquire();
+    this.regionHeld = held;
+    if (!write) return undefined;
+    const subtableHeld = this.subtable.lease.take(now);
+    if (subtableHeld === undefined) return this.acquireLease(this.subtable.lease);
+    this.subtableHeld = subtableHeld;
+    return undefined;
+  }
+
+  protected acquireLease(cell: LeaseCell): Promise<number> {
+    this.releaseLeases();
+    return cell.acquire();
+  }
+
+  protected releaseLeases(): void {
+    if (this.regionHeld !== undefined) this.context.region.release(this.regionHeld);
+    if (this.subtableHeld !== undefined) this.subtable.lease.release(this.subtableHeld);
+    this.regionHeld = undefined;
+    this.subtableHeld = undefined;
+  }
+
+  protected dropLeases(): void {
+    if (this.regionHeld !== undefined) this.context.region.drop(this.regionHeld);
+    if (this.subtableHeld !== undefined) this.subtable.lease.drop(this.subtableHeld);
+  }
+
+  protected prepareBuckets(): RetCode {
+    const { batch, scratch } = this;
+    const { lease } = this.regionHeld!;
+    const status = batch.prepareRead(lease, scratch, BUCKETS_AT, COMBINED_BYTES, this.#bucketA);
+    if (status !== RetCode.Ok) return status;
+    return batch.prepareRead(lease, scratch, BUCKETS_AT + COMBINED_BYTES, COMBINED_BYTES, this.#bucketB);
+  }
+
+  /** Sends the batch unless an operation was not taken. */
+  protected send(status: RetCode): Step {
+    if (status === RetCode.Ok) return this.batch.commit();
+    this.batch.reset();
+    return status;
+  }
+
+  protected prepareSlotCas(
+    slot: number,
+    expectedLo: number,
+    expectedHi: number,
+    desiredLo: number,
+    desiredHi: number,
+  ): RetCode {
+    const { words, scratch } = this;
+    words[ATOMIC_AT / 4] = NOT_EXECUTED;
+    words[ATOMIC_AT / 4 + 1] = NOT_EXECUTED;
+    const { lease } = this.subtableHeld!;
+    const offset = this.#slotAddress(slot) - lease.offset;
+    return this.batch.prepareCas(
+      lease,
+      scratch,
+      ATOMIC_AT,
+      offset,
+      expectedLo,
+      expectedHi,
+      desiredLo,
+      desiredHi,
+    );
+  }
+
+  /** Of the atomic sent last: whether its result has arrived, so that it was executed for certain. */
+  protected get atomicAnswered(): boolean {
+    return this.words[ATOMIC_AT / 4] !== NOT_EXECUTED || this.words[ATOMIC_AT / 4 + 1] !== NOT_EXECUTED;
+  }
+
+  protected atomicFound(lo: number, hi: number): boolean {
+    return this.words[ATOMIC_AT / 4] === lo && this.words[ATOMIC_AT / 4 + 1] === hi;
+  }
+
+  /** Whether the buckets just read still belong to the key. */
+  protected get bucketsServe(): boolean {
+    const { words } = this;
+    const { localDepth } = this.subtable;
+    const { suffix } = this.hash;
+    return (
+      bucketServes(words[0]!, words[1]!, localDepth, suffix) &&
+      bucketServes(words[COMBINED_WORDS]!, words[COMBINED_WORDS + 1]!, localDepth, suffix)
+    );
+  }
+
+  /**
+   * An empty slot of combined bucket 0 or 1, in its main bucket if there is one (the overflow bucket serves a second main
+   * bucket too), or -1. Look into 0 first, then into 1: freeSlots and pendingSlot are by-products.
+   */
+  protected emptySlotIn(combined: number): number {
+    const { words } = this;
+    const first = combined * COMBINED_WORDS;
+    const main = this.#mainFirst[combined]! ? first : first + BUCKET_WORDS;
+    let empty = -1;
+    this.freeSlots = 0;
+    if (combined === 0) this.pendingSlot = -1;
+    for (let bucket = first; bucket < first + COMBINED_WORDS; bucket += BUCKET_WORDS) {
+      for (let slot = bucket + 2; slot < bucket + BUCKET_WORDS; slot += 2) {
+        if (words[slot + 1] === 0) {
+          this.freeSlots++;
+          if (empty < 0 || (bucket === main && empty < main)) empty = slot;
+        } else if (this.isPending(slot)) this.pendingSlot = slot;
+      }
+    }
+    return empty;
+  }
+
+  /** Collects the slots with the key's fingerprint, but for `except`. */
+  protected findCandidates(withPending: boolean, except: number): void {
+    const { words, candidates } = this;
+    const { fingerprint } = this.hash;
+    let count = 0;
+    for (let bucket = 0; bucket < BUCKETS_WORDS; bucket += BUCKET_WORDS) {
+      for (let slot = bucket + 2; slot < bucket + BUCKET_WORDS; slot += 2) {
+        const hi = words[slot + 1]!;
+        if (hi >>> 24 !== fingerprint || hi === 0 || slot === except) continue;
+        if (withPending || (words[slot]! & PENDING) === 0) candidates[count++] = slot;
+      }
+    }
+    this.candidateCount = count;
+    this.checkedCount = 0;
+    this.readCount = 0;
+  }
+
+  /** How much of a block of a slot's length is read to see whether it has the key: all of that at the latest. */
+  protected candidateBytes(units: number): number {
+    return Math.min(units * UNIT_BYTES, prefixBytes(this.keyLength));
+  }
+
+  /** Reads as many of the candidates' blocks as fit in one batch. Call while readCount < candidateCount. */
+  protected readCandidates(): Step {
+    const { batch, words, scratch, candidates, places } = this;
+    const { lease } = this.regionHeld!;
+    let at = CANDIDATES_AT;
+    let status: RetCode = RetCode.Ok;
+    while (this.readCount < this.candidateCount && batch.count < MAX_BATCH && status === RetCode.Ok) {
+      const slot = candidates[this.readCount]!;
+      const hi = words[slot + 1]!;
+      const size = this.candidateBytes(slotUnits(hi));
+      if (at + size > SCRATCH_BYTES) break;
+      status = batch.prepareRead(lease, scratch, at, size, slotPointer(words[slot]!, hi));
+      places[this.readCount++] = at >>> 2;
+      at += size;
+    }
+    return this.send(status);
+  }
+
+  protected holdsKey(words: Uint32Array, place: number): boolean {
+    return blockHoldsKey(words, place, this.keyWords, this.keyLength, this.hash.lo, this.hash.hi);
+  }
+
+  protected isPending(slot: number): boolean {
+    return (this.words[slot]! & PENDING) !== 0;
+  }
+
+  /** The index is newer than the cached directory. */
+  protected refreshDirectory(): Step {
+    this.#countAttempt(RetCode.CacheStale);
+    this.releaseLeases();
+    return this.context.refreshDirectory().then(() => RetCode.Ok);
+  }
+
+  /**
+   * Gives the attempt up and begins the next one, at once or after a pause; call as the last thing of a step, with
+   * the phase in which an Ok begins anew. `status` is why: Retry for a lost race.
+   */
+  protected again(status: number): Step {
+    this.#countAttempt(status);
+    if (status !== RetCode.Retry) {
+      if (status === RetCode.RdmaProtectionErr) this.context.protectionFaults++;
+      this.dropLeases();
+    }
+    this.releaseLeases();
+    if (this.attempt <= EAGER_ATTEMPTS) return RetCode.Ok;
+    const { pacing } = this.context;
+    const longest = Math.min(MAX_PAUSE_MS, 2 ** (this.attempt - EAGER_ATTEMPTS - 2));
+    return pacing.sleep(Math.floor(longest * pacing.random() * 2)).then(() => RetCode.Ok);
+  }
+
+  /** What to do when the attempts are used up. */
+  protected giveUp(error: KvError): void {
+    throw error;
+  }
+
+  #countAttempt(status: number): void {
+    this.context.retries++;
+    if (++this.attempt < MAX_ATTEMPTS) return;
+    this.giveUp(
+      status === RetCode.RdmaExecutionErr
+        ? new KvError(KvErrorCode.UNAVAILABLE, 'The memory node does not execute requests')
+        : new KvError(KvErrorCode.CONTENTION, `Gave up after ${this.attempt} attempts; nothing was changed`),
+    );
+  }
+
+  #slotAddress(slot: number): number {
+    const inA = slot < COMBINED_WORDS;
+    return (inA ? this.#bucketA : this.#bucketB) + (inA ? slot : slot - COMBINED_WORDS) * 4;
+  }
+}

@@ -1,0 +1,11 @@
+/** Where waiting and chance come from; tests put a seeded scheduler here. */
+export interface Pacing {
+  sleep(ms: number): Promise<void>;
+  /** In [0, 1). */
+  random(): number;
+}
+
+export const realPacing: Pacing = {
+  sleep: (ms) => new Promise((resolve) => (ms <= 0 ? setImmediate(resolve) : setTimeout(resolve, ms))),
+  random: Math.random,
+};

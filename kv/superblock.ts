@@ -1,0 +1,116 @@
+import { type Lease, type PatronusClient, RetCode } from '../patronus/index.js';
+import { KvError, KvErrorCode } from './api.js';
+import {
+  LAYOUT_VERSION,
+  MAGIC_HI,
+  MAGIC_LO,
+  MAX_GLOBAL_DEPTH,
+  MAX_GROUPS,
+  MAX_VALUE_BYTES_LIMIT,
+  MIN_GROUPS,
+  SB_DIRECTORY_HI,
+  SB_DIRECTORY_LO,
+  SB_GLOBAL_DEPTH,
+  SB_GROUPS,
+  SB_LAYOUT_VERSION,
+  SB_MAGIC_HI,
+  SB_MAGIC_LO,
+  SB_MAX_VALUE_BYTES,
+  SB_SEED_HI,
+  SB_SEED_LO,
+  SB_STATE,
+  SB_TERM_MS,
+  SUPERBLOCK_BYTES,
+  TableState,
+} from './layout.js';
+
+/** What every client has to know of a table before it can find anything in it. */
+export interface Superblock {
+  readonly seedLo: number;
+  readonly seedHi: number;
+  readonly globalDepth: number;
+  /** Bucket groups of each subtable. */
+  readonly groups: number;
+  readonly directoryOffset: number;
+  /** The one lease term of all clients of the table. */
+  readonly termMs: number;
+  readonly maxValueBytes: number;
+}
+
+/** Fills all but the first 64-bit word, which is only ever changed by CAS. */
+export function encodeSuperblock(superblock: Superblock, words: Uint32Array): void {
+  words[SB_MAGIC_LO] = MAGIC_LO;
+  words[SB_MAGIC_HI] = MAGIC_HI;
+  words[SB_SEED_LO] = superblock.seedLo;
+  words[SB_SEED_HI] = superblock.seedHi;
+  words[SB_GLOBAL_DEPTH] = superblock.globalDepth;
+  words[SB_GROUPS] = superblock.groups;
+  words[SB_DIRECTORY_LO] = superblock.directoryOffset >>> 0;
+  words[SB_DIRECTORY_HI] = Math.floor(superblock.directoryOffset / 0x1_0000_0000);
+  words[SB_TERM_MS] = superblock.termMs;
+  words[SB_MAX_VALUE_BYTES] = superblock.maxValueBytes;
+}
+
+/** Undefined while no table has been published. Throws BAD_TABLE for anything but a table of this version. */
+export function decodeSuperblock(words: Uint32Array, memoryBytes: number): Superblock | undefined {
+  const state = words[SB_STATE]!;
+  if (state !== TableState.Ready) {
+    if (words[SB_LAYOUT_VERSION] === 0 && state === TableState.Empty) return undefined;
+    if (words[SB_LAYOUT_VERSION] === LAYOUT_VERSION && state === TableState.Creating) return undefined;
+  }
+  if (state !== TableState.Ready || words[SB_MAGIC_LO] !== MAGIC_LO || words[SB_MAGIC_HI] !== MAGIC_HI) {
+    throw badTable('there is no table');
+  }
+  if (words[SB_LAYOUT_VERSION] !== LAYOUT_VERSION) {
+    throw badTable(`it holds a table of layout version ${words[SB_LAYOUT_VERSION]}, not ${LAYOUT_VERSION}`);
+  }
+  const superblock: Superblock = {
+    seedLo: words[SB_SEED_LO]!,
+    seedHi: words[SB_SEED_HI]!,
+    globalDepth: words[SB_GLOBAL_DEPTH]!,
+    groups: words[SB_GROUPS]!,
+    directoryOffset: words[SB_DIRECTORY_LO]! + words[SB_DIRECTORY_HI]! * 0x1_0000_0000,
+    termMs: words[SB_TERM_MS]!,
+    maxValueBytes: words[SB_MAX_VALUE_BYTES]!,
+  };
+  const { globalDepth, groups, directoryOffset, termMs, maxValueBytes } = superblock;
+  const sound =
+    globalDepth <= MAX_GLOBAL_DEPTH &&
+    groups >= MIN_GROUPS &&
+    groups <= MAX_GROUPS &&
+    directoryOffset >= SUPERBLOCK_BYTES &&
+    directoryOffset < memoryBytes &&
+    termMs >= 1 &&
+    maxValueBytes <= MAX_VALUE_BYTES_LIMIT;
+  if (!sound) throw badTable('the superblock is damaged');
+  return superblock;
+}
+
+export function badTable(why: string): KvError {
+  return new KvError(KvErrorCode.BAD_TABLE, `The memory does not hold a usable table: ${why}`);
+}
+
+/** Reads `size` bytes under `lease` into fresh words; for the few reads of setting up. Rejects with UNAVAILABLE. */
+export async function readWords(
+  client: PatronusClient,
+  lease: Lease,
+  offset: number,
+  size: number,
+): Promise<Uint32Array> {
+  const buffer = client.getRdmaBuffer(size);
+  try {
+    expectOk(await client.read(lease, buffer, size, offset), 'read');
+    return buffer.words.slice(0, size / 4);
+  } finally {
+    client.putRdmaBuffer(buffer);
+  }
+}
+
+export function expectOk(status: RetCode, what: string): void {
+  if (status !== RetCode.Ok) {
+    throw new KvError(
+      KvErrorCode.UNAVAILABLE,
+      `The memory node refused to ${what} the table: status ${status}`,
+    );
+  }
+}

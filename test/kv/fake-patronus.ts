@@ -1,0 +1,438 @@
+import type { Pacing } from '../../kv/pacing.js';
+import {
+  AcquireFlag,
+  type AcquireRequest,
+  type AcquireResult,
+  AcquireStatus,
+  type Batch,
+  type Lease,
+  type MaybePromise,
+  ModifyFlag,
+  type NodeLayout,
+  type PatronusClient,
+  type RdmaBuffer,
+  RetCode,
+} from '../../patronus/index.js';
+import { seeded } from './random.js';
+import type { Scheduler } from './scheduler.js';
+
+const GUARD = 4096;
+
+export interface FakeOperation {
+  readonly kind: 'read' | 'write' | 'cas' | 'faa';
+  readonly lease: FakeLease;
+  readonly buffer: RdmaBuffer;
+  readonly bufferOffset: number;
+  readonly size: number;
+  /** In the node's memory. */
+  readonly address: number;
+  readonly words: readonly [number, number, number, number];
+}
+
+/**
+ * What a fault hook can make of an operation: refuse it as the NIC does; lose the connection before or after its
+ * execution, so that the client sees the same in both cases.
+ */
+export type Fault = 'refuse' | 'lose-before' | 'lose-after' | undefined;
+
+/** A memory node in plain memory with a virtual clock, that refuses what a NIC with ended leases would refuse. */
+export class FakeNode {
+  readonly layout: NodeLayout;
+  readonly bytes: Uint8Array;
+  readonly words: Uint32Array;
+  readonly allocated = new Map<number, number>();
+  clockNs = 1e9;
+  grants = 0;
+  liveLeases = new Set<FakeLease>();
+  /** Asked before each operation. */
+  fault: (operation: FakeOperation) => Fault = () => undefined;
+
+  constructor(leaseBytes: number, allocBytes: number) {
+    this.layout = { nodeId: 0, leaseBytes, allocOffset: leaseBytes, allocBytes };
+    const memory = new ArrayBuffer(leaseBytes + allocBytes);
+    this.bytes = new Uint8Array(memory);
+    this.words = new Uint32Array(memory);
+  }
+
+  connect(scheduler?: Scheduler): FakeClient {
+    return new FakeClient(this, scheduler);
+  }
+
+  get allocatedBytes(): number {
+    let sum = 0;
+    for (const size of this.allocated.values()) sum += size;
+    return sum;
+  }
+
+  acquire(request: AcquireRequest, writable: boolean): AcquireResult {
+    this.grants++;
+    const flags = request.flags ?? 0;
+    let offset = request.offset ?? 0;
+    if (flags & AcquireFlag.WithAllocation) {
+      offset = this.#allocate(request.size);
+      if (offset < 0) return { status: AcquireStatus.NoMem, lease: undefined };
+    } else if (offset + request.size > this.bytes.length || request.size < 1) {
+      return { status: AcquireStatus.AddressOutOfRangeErr, lease: undefined };
+    }
+    const deadline =
+      flags & AcquireFlag.NoGc ? Number.POSITIVE_INFINITY : this.clockNs + Math.max(1, request.termNs);
+    const lease = new FakeLease(this, offset, request.size, writable, deadline);
+    this.liveLeases.add(lease);
+    return { status: AcquireStatus.Success, lease };
+  }
+
+  /** First fit in address order. */
+  #allocate(size: number): number {
+    const rounded = Math.ceil(size / 64) * 64;
+    let at = this.layout.allocOffset;
+    for (const [offset, length] of [...this.allocated].sort((a, b) => a[0] - b[0])) {
+      if (offset - at >= rounded) break;
+      at = offset + length;
+    }
+    if (at + rounded > this.bytes.length) return -1;
+    this.allocated.set(at, rounded);
+    return at;
+  }
+
+  /** Whether the NIC lets it through. */
+  permits(operation: FakeOperation): boolean {
+    const { lease, address, size, kind } = operation;
+    if (lease.ended || this.clockNs >= lease.deadlineNs) return false;
+    if (kind !== 'read' && !lease.writable) return false;
+    return address >= lease.offset && address + size <= lease.offset + lease.size;
+  }
+
+  execute(operation: FakeOperation, from: number, to: number): void {
+    const { kind, buffer, bufferOffset, address, words } = operation;
+    if (kind === 'read') {
+      buffer.bytes.set(this.bytes.subarray(address + from, address + to), bufferOffset + from);
+    } else if (kind === 'write') {
+      this.bytes.set(buffer.bytes.subarray(bufferOffset + from, bufferOffset + to), address + from);
+    } else {
+      if (address % 8 !== 0) throw new Error('misaligned atomic');
+      const at = address / 4;
+      const lo = this.words[at]!;
+      const hi = this.words[at + 1]!;
+      buffer.words[bufferOffset / 4] = lo;
+      buffer.words[bufferOffset / 4 + 1] = hi;
+      if (kind === 'faa') {
+        const sum = (BigInt(hi) << 32n) + BigInt(lo) + (BigInt(words[1]) << 32n) + BigInt(words[0]);
+        this.words[at] = Number(sum & 0xffff_ffffn);
+        this.words[at + 1] = Number((sum >> 32n) & 0xffff_ffffn);
+      } else if (lo === words[0] && hi === words[1]) {
+        this.words[at] = words[2];
+        this.words[at + 1] = words[3];
+      }
+    }
+  }
+}
+
+export class FakeLease implements Lease {
+  readonly node: FakeNode;
+  readonly nodeId = 0;
+  readonly offset: number;
+  readonly size: number;
+  readonly writable: boolean;
+  readonly deadlineNs: number;
+  ended = false;
+
+  constructor(node: FakeNode, offset: number, size: number, writable: boolean, deadlineNs: number) {
+    this.node = node;
+    this.offset = offset;
+    this.size = size;
+    this.writable = writable;
+    this.deadlineNs = deadlineNs;
+  }
+
+  get live(): boolean {
+    return !this.ended && this.node.clockNs < this.deadlineNs;
+  }
+
+  read(): never {
+    throw new Error('not part of the double');
+  }
+  write(): never {
+    throw new Error('not part of the double');
+  }
+  cas(): never {
+    throw new Error('not part of the double');
+  }
+  faa(): never {
+    throw new Error('not part of the double');
+  }
+  relinquish(): never {
+    throw new Error('not part of the double');
+  }
+  [Symbol.asyncDispose](): never {
+    throw new Error('not part of the double');
+  }
+}
+
+class FakeBuffer implements RdmaBuffer {
+  readonly bytes: Uint8Array;
+  readonly words: Uint32Array;
+  readonly size: number;
+
+  constructor(size: number) {
+    this.size = Math.ceil(size / 64) * 64;
+    const memory = new ArrayBuffer(this.size);
+    this.bytes = new Uint8Array(memory);
+    this.words = new Uint32Array(memory);
+  }
+}
+
+class FakeBatch implements Batch {
+  readonly #client: FakeClient;
+  executed = 0;
+  #operations: FakeOperation[] = [];
+  #underWay = false;
+
+  constructor(client: FakeClient) {
+    this.#client = client;
+  }
+
+  get count(): number {
+    return this.#operations.length;
+  }
+
+  prepareRead(lease: Lease, buffer: RdmaBuffer, bufferOffset: number, size: number, offset: number): RetCode {
+    return this.#add('read', lease, buffer, bufferOffset, size, offset, [0, 0, 0, 0]);
+  }
+
+  prepareWrite(
+    lease: Lease,
+    buffer: RdmaBuffer,
+    bufferOffset: number,
+    size: number,
+    offset: number,
+  ): RetCode {
+    return this.#add('write', lease, buffer, bufferOffset, size, offset, [0, 0, 0, 0]);
+  }
+
+  prepareCas(
+    lease: Lease,
+    buffer: RdmaBuffer,
+    bufferOffset: number,
+    offset: number,
+    expectedLo: number,
+    expectedHi: number,
+    desiredLo: number,
+    desiredHi: number,
+  ): RetCode {
+    const words = [expectedLo, expectedHi, desiredLo, desiredHi] as const;
+    return this.#add('cas', lease, buffer, bufferOffset, 8, offset, words);
+  }
+
+  prepareFaa(
+    lease: Lease,
+    buffer: RdmaBuffer,
+    bufferOffset: number,
+    offset: number,
+    addLo: number,
+    addHi: number,
+  ): RetCode {
+    return this.#add('faa', lease, buffer, bufferOffset, 8, offset, [addLo, addHi, 0, 0]);
+  }
+
+  commit(): MaybePromise<RetCode> {
+    if (this.#underWay) throw new Error('the batch is under way');
+    const operations = this.#operations;
+    this.#operations = [];
+    if (operations.some(({ lease }) => !lease.live)) return RetCode.LeaseLocalExpiredErr;
+    const { node, scheduler } = this.#client;
+    this.executed = 0;
+    if (scheduler === undefined) {
+      let status: RetCode = RetCode.Ok;
+      for (const operation of operations) {
+        status = run(node, operation, 0, operation.size);
+        if (status !== RetCode.Ok) break;
+        this.executed++;
+      }
+      return status;
+    }
+    this.#underWay = true;
+    return scheduler.perform(this.#steps(operations, scheduler)).then((status) => {
+      this.#underWay = false;
+      return status;
+    });
+  }
+
+  reset(): void {
+    if (this.#underWay) throw new Error('the batch is under way');
+    this.#operations = [];
+  }
+
+  /** An operation of several words can be cut in two by operations of others, at a word's edge. */
+  *#steps(operations: readonly FakeOperation[], scheduler: Scheduler): Generator<undefined, RetCode> {
+    for (const operation of operations) {
+      const cut = Math.floor((scheduler.random() * operation.size) / 8) * 8;
+      for (const [from, to] of [
+        [0, cut],
+        [cut, operation.size],
+      ] as const) {
+        if (from === to) continue;
+        yield;
+        const status = run(this.#client.node, operation, from, to);
+        if (status !== RetCode.Ok) return status;
+      }
+      this.executed++;
+    }
+    // The answer takes its time too.
+    yield;
+    return RetCode.Ok;
+  }
+
+  #add(
+    kind: FakeOperation['kind'],
+    lease: Lease,
+    buffer: RdmaBuffer,
+    bufferOffset: number,
+    size: number,
+    offset: number,
+    words: FakeOperation['words'],
+  ): RetCode {
+    if (!(lease instanceof FakeLease)) throw new Error('a lease of something else');
+    if (this.#underWay || this.#operations.length === 16 || lease.ended) return RetCode.Invalid;
+    if (bufferOffset < 0 || bufferOffset + size > buffer.size) return RetCode.Invalid;
+    for (const word of words) if (word >>> 0 !== word) throw new Error(`not a 32-bit word: ${word}`);
+    const address = lease.offset + offset;
+    this.#operations.push({ kind, lease, buffer, bufferOffset, size, address, words });
+    return RetCode.Ok;
+  }
+}
+
+function run(node: FakeNode, operation: FakeOperation, from: number, to: number): RetCode {
+  const fault = node.fault(operation);
+  if (fault === 'refuse' || !node.permits(operation)) return RetCode.RdmaProtectionErr;
+  if (fault === 'lose-before') return RetCode.RdmaExecutionErr;
+  if (fault === 'lose-after') {
+    // Executed, but its result never arrives.
+    const unseen = new FakeBuffer(operation.size);
+    const source = operation.buffer.bytes.subarray(
+      operation.bufferOffset,
+      operation.bufferOffset + operation.size,
+    );
+    if (operation.kind === 'write') unseen.bytes.set(source);
+    node.execute({ ...operation, buffer: unseen, bufferOffset: 0 }, from, to);
+    return RetCode.RdmaExecutionErr;
+  }
+  node.execute(operation, from, to);
+  return RetCode.Ok;
+}
+
+/** A client of one FakeNode. Without a scheduler a commit is done at once, as over the loopback link. */
+export class FakeClient implements PatronusClient {
+  readonly node: FakeNode;
+  readonly scheduler: Scheduler | undefined;
+  readonly nodes: readonly NodeLayout[];
+  readonly epsilonNs = 0;
+  buffersOut = 0;
+  readonly #free = new Map<number, FakeBuffer[]>();
+
+  constructor(node: FakeNode, scheduler: Scheduler | undefined) {
+    this.node = node;
+    this.scheduler = scheduler;
+    this.nodes = [node.layout];
+  }
+
+  now(): number {
+    return this.node.clockNs;
+  }
+
+  async getRlease(request: AcquireRequest): Promise<AcquireResult> {
+    return this.node.acquire(request, false);
+  }
+
+  async getWlease(request: AcquireRequest): Promise<AcquireResult> {
+    return this.node.acquire(request, true);
+  }
+
+  async readLease(request: AcquireRequest): Promise<Lease> {
+    return this.node.acquire(request, false).lease!;
+  }
+
+  async writeLease(request: AcquireRequest): Promise<Lease> {
+    return this.node.acquire(request, true).lease!;
+  }
+
+  async relinquish(lease: Lease, flags = 0): Promise<RetCode> {
+    const held = lease as FakeLease;
+    if (!held.live) return RetCode.NotFound;
+    held.ended = true;
+    this.node.liveLeases.delete(held);
+    if (flags & ModifyFlag.WithDeallocation && !this.node.allocated.delete(held.offset))
+      return RetCode.Invalid;
+    return RetCode.Ok;
+  }
+
+  read(lease: Lease, buffer: RdmaBuffer, size: number, offset: number): MaybePromise<RetCode> {
+    return this.#one((batch) => batch.prepareRead(lease, buffer, 0, size, offset));
+  }
+
+  write(lease: Lease, buffer: RdmaBuffer, size: number, offset: number): MaybePromise<RetCode> {
+    return this.#one((batch) => batch.prepareWrite(lease, buffer, 0, size, offset));
+  }
+
+  cas(
+    lease: Lease,
+    buffer: RdmaBuffer,
+    offset: number,
+    expectedLo: number,
+    expectedHi: number,
+    desiredLo: number,
+    desiredHi: number,
+  ): MaybePromise<RetCode> {
+    return this.#one((batch) =>
+      batch.prepareCas(lease, buffer, 0, offset, expectedLo, expectedHi, desiredLo, desiredHi),
+    );
+  }
+
+  faa(lease: Lease, buffer: RdmaBuffer, offset: number, addLo: number, addHi: number): MaybePromise<RetCode> {
+    return this.#one((batch) => batch.prepareFaa(lease, buffer, 0, offset, addLo, addHi));
+  }
+
+  createBatch(): Batch {
+    return new FakeBatch(this);
+  }
+
+  /** Filled with rubbish when used again: nobody may count on what was there. */
+  getRdmaBuffer(size: number): RdmaBuffer {
+    this.buffersOut++;
+    const rounded = Math.max(64, 2 ** Math.ceil(Math.log2(size)));
+    const buffer = this.#free.get(rounded)?.pop();
+    buffer?.bytes.fill(0xa5);
+    return buffer ?? new FakeBuffer(rounded);
+  }
+
+  putRdmaBuffer(buffer: RdmaBuffer): void {
+    this.buffersOut--;
+    const list = this.#free.get(buffer.size) ?? [];
+    list.push(buffer as FakeBuffer);
+    this.#free.set(buffer.size, list);
+  }
+
+  async close(): Promise<void> {}
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+
+  #one(prepare: (batch: Batch) => RetCode): MaybePromise<RetCode> {
+    const batch = this.createBatch();
+    const status = prepare(batch);
+    return status === RetCode.Ok ? batch.commit() : status;
+  }
+}
+
+/** A node with room for a small table. */
+export function fakeNode(allocBytes = 4 * 1024 * 1024): FakeNode {
+  return new FakeNode(GUARD, allocBytes);
+}
+
+/** Pacing without a scheduler: waiting lets the virtual clock jump. */
+export function jumping(node: FakeNode): Pacing {
+  return {
+    sleep: async (ms) => {
+      node.clockNs += ms * 1e6;
+    },
+    random: seeded(7),
+  };
+}

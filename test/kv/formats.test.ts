@@ -1,0 +1,245 @@
+import { describe, expect, test } from 'vitest';
+import {
+  blockHoldsKey,
+  blockIntact,
+  blockUnits,
+  blockVersion,
+  fillBlock,
+  prefixBytes,
+  sealBlock,
+  valueOffset,
+} from '../../kv/block.js';
+import { checksumWords } from '../../kv/checksum.js';
+import { combinedBucket, hashKey, KeyHash, secondBucket } from '../../kv/hash.js';
+import {
+  BUCKET_MARK,
+  bucketHeaderLo,
+  bucketServes,
+  COMBINED_BYTES,
+  DEFAULT_GROUPS,
+  GROUP_BYTES,
+  LARGE_UNITS,
+  MAX_GROUPS,
+  PENDING,
+  SB_MAX_VALUE_BYTES,
+  SB_VERSION_OFFSET,
+  SLOTS_PER_BUCKET,
+  slotHi,
+  slotPointer,
+  slotUnits,
+  subtableBytes,
+} from '../../kv/layout.js';
+import { seeded } from './random.js';
+
+/** HalfSipHash by its paper, in the plainest way: bytes in, 8 bytes out, any numbers of rounds. */
+function halfSipHash(c: number, d: number, key: Uint8Array, message: Uint8Array): string {
+  const M = 0xffff_ffffn;
+  const rotl = (x: bigint, n: bigint) => ((x << n) | (x >> (32n - n))) & M;
+  const le = (bytes: Uint8Array, at: number) => BigInt(new DataView(bytes.buffer).getUint32(at, true));
+  const k0 = le(key, 0);
+  const k1 = le(key, 4);
+  let [v0, v1, v2, v3] = [k0, k1 ^ 0xeen, 0x6c796765n ^ k0, 0x74656462n ^ k1];
+  const rounds = (n: number) => {
+    for (let i = 0; i < n; i++) {
+      v0 = (v0 + v1) & M;
+      v1 = rotl(v1, 5n) ^ v0;
+      v0 = rotl(v0, 16n);
+      v2 = (v2 + v3) & M;
+      v3 = rotl(v3, 8n) ^ v2;
+      v0 = (v0 + v3) & M;
+      v3 = rotl(v3, 7n) ^ v0;
+      v2 = (v2 + v1) & M;
+      v1 = rotl(v1, 13n) ^ v2;
+      v2 = rotl(v2, 16n);
+    }
+  };
+  const padded = new Uint8Array((Math.floor(message.length / 4) + 1) * 4);
+  padded.set(message);
+  padded[padded.length - 1] = message.length & 0xff;
+  for (let at = 0; at < padded.length; at += 4) {
+    const m = le(padded, at);
+    v3 ^= m;
+    rounds(c);
+    v0 ^= m;
+  }
+  v2 ^= 0xeen;
+  rounds(d);
+  const first = v1 ^ v3;
+  v1 ^= 0xddn;
+  rounds(d);
+  const out = Buffer.alloc(8);
+  out.writeUInt32LE(Number(first), 0);
+  out.writeUInt32LE(Number(v1 ^ v3), 4);
+  return out.toString('hex');
+}
+
+const counting = (length: number) => Uint8Array.from({ length }, (_, i) => i);
+
+function hashOf(message: Uint8Array, seedLo: number, seedHi: number): KeyHash {
+  const words = new Uint32Array(Math.ceil(message.length / 4) + 1);
+  new Uint8Array(words.buffer).set(message);
+  const out = new KeyHash();
+  hashKey(words, message.length, seedLo, seedHi, out);
+  return out;
+}
+
+describe('hash', () => {
+  test('the reference in this test gives the published vectors of HalfSipHash-2-4', () => {
+    const vectors = ['218d1f59b9b83cc8', 'be552412f8387315', '064f39ef7c50eb57', 'ce0f1a45f7060679'];
+    vectors.forEach((vector, i) => {
+      expect(halfSipHash(2, 4, counting(8), counting(i))).toBe(vector);
+    });
+  });
+
+  test('is HalfSipHash-1-3 for all lengths', () => {
+    const random = seeded(1);
+    for (let length = 0; length < 300; length++) {
+      const message = Uint8Array.from({ length }, () => random() * 256);
+      const key = Uint8Array.from({ length: 8 }, () => random() * 256);
+      const view = new DataView(key.buffer);
+      const { lo, hi } = hashOf(message, view.getUint32(0, true), view.getUint32(4, true));
+      const out = Buffer.alloc(8);
+      out.writeUInt32LE(lo, 0);
+      out.writeUInt32LE(hi, 4);
+      expect(out.toString('hex')).toBe(halfSipHash(1, 3, key, message));
+    }
+  });
+
+  test('its parts are disjoint and cover all 64 bits', () => {
+    const hash = new KeyHash();
+    for (let bit = 0; bit < 64; bit++) {
+      hash.lo = bit < 32 ? (1 << bit) >>> 0 : 0;
+      hash.hi = bit < 32 ? 0 : (1 << (bit - 32)) >>> 0;
+      const parts = [hash.suffix, hash.fingerprint, hash.partA, hash.partB];
+      expect(parts.filter((part) => part !== 0)).toHaveLength(1);
+    }
+    hash.lo = 0xffff_ffff;
+    hash.hi = 0xffff_ffff;
+    expect([hash.suffix, hash.fingerprint, hash.partA, hash.partB]).toEqual([
+      0xffff, 0xff, 0xf_ffff, 0xf_ffff,
+    ]);
+  });
+
+  test('the two combined buckets are of different groups and spread evenly', () => {
+    const random = seeded(2);
+    for (const groups of [2, 3, 64, DEFAULT_GROUPS, MAX_GROUPS]) {
+      const counts = new Uint32Array(2 * groups);
+      for (let i = 0; i < 40 * groups; i++) {
+        const a = combinedBucket(Math.floor(random() * 2 ** 20), groups);
+        const b = secondBucket(Math.floor(random() * 2 ** 20), a, groups);
+        expect(a >>> 1).not.toBe(b >>> 1);
+        counts[a]!++;
+        counts[b]!++;
+      }
+      expect(Math.min(...counts)).toBeGreaterThan(5);
+      expect(Math.max(...counts)).toBeLessThan(100);
+      expect(combinedBucket(2 ** 20 - 1, groups)).toBe(2 * groups - 1);
+    }
+  });
+});
+
+describe('layout', () => {
+  test('sizes fit together', () => {
+    expect(subtableBytes(DEFAULT_GROUPS)).toBeLessThanOrEqual(256 * 1024);
+    expect(8 + SLOTS_PER_BUCKET * 8).toBe(64);
+    expect(GROUP_BYTES).toBe(COMBINED_BYTES + 64);
+    expect((2 ** 20 - 1) * 2 * MAX_GROUPS).toBeLessThan(2 ** 32);
+    expect((SB_MAX_VALUE_BYTES + 1) * 4).toBeLessThanOrEqual(SB_VERSION_OFFSET);
+  });
+
+  test('slots keep pointer, length and fingerprint', () => {
+    for (const offset of [64, 0x8000_0040, 0xffff_ffc0, 0x1_0000_0000, 2 ** 48 - 64]) {
+      for (const units of [1, 254, 255, 20_000]) {
+        for (const fingerprint of [0, 1, 0x80, 0xff]) {
+          const hi = slotHi(offset, units, fingerprint);
+          expect(slotPointer(((offset % 2 ** 32) | PENDING) >>> 0, hi)).toBe(offset);
+          expect(slotPointer(offset % 2 ** 32, hi)).toBe(offset);
+          expect(slotUnits(hi)).toBe(Math.min(units, LARGE_UNITS));
+          expect(hi >>> 24).toBe(fingerprint);
+          expect(hi).toBeGreaterThan(0);
+        }
+      }
+    }
+  });
+
+  test('stale buckets are told by depth and suffix', () => {
+    expect(bucketServes(bucketHeaderLo(2), 0b01, 2, 0b1101)).toBe(true);
+    // Split since the directory was read: the half with the new bit has moved.
+    expect(bucketServes(bucketHeaderLo(3), 0b001, 2, 0b1001)).toBe(true);
+    expect(bucketServes(bucketHeaderLo(3), 0b001, 2, 0b1101)).toBe(false);
+    expect(bucketServes(bucketHeaderLo(2), 0b10, 2, 0b1101)).toBe(false);
+    expect(bucketServes(0, 0, 0, 0)).toBe(false);
+    expect(BUCKET_MARK & 0xff).toBe(0);
+  });
+});
+
+describe('checksum', () => {
+  test('changes with every bit, with the length and with the order', () => {
+    const random = seeded(3);
+    for (const length of [1, 2, 3, 4, 5, 7, 8, 9, 40]) {
+      const words = Uint32Array.from({ length }, () => random() * 2 ** 32);
+      const sum = checksumWords(words, 0, length);
+      for (let bit = 0; bit < 32 * length; bit++) {
+        words[bit >>> 5]! ^= 1 << (bit & 31);
+        expect(checksumWords(words, 0, length)).not.toBe(sum);
+        words[bit >>> 5]! ^= 1 << (bit & 31);
+      }
+      expect(checksumWords(words, 0, length - 1)).not.toBe(sum);
+      if (length > 1) expect(checksumWords(words.slice().reverse(), 0, length)).not.toBe(sum);
+    }
+    // High bits of two words of one lane must not cancel.
+    const zero = new Uint32Array(16);
+    const two = zero.slice();
+    two[0] = two[4] = 0x8000_0000;
+    expect(checksumWords(two, 0, 16)).not.toBe(checksumWords(zero, 0, 16));
+  });
+});
+
+describe('block', () => {
+  const make = (keyLength: number, valueLength: number) => {
+    const units = blockUnits(keyLength, valueLength);
+    const words = new Uint32Array(units * 16).fill(0xdead_beef);
+    const bytes = new Uint8Array(words.buffer);
+    const keyWords = new Uint32Array(Math.ceil(keyLength / 4));
+    new Uint8Array(keyWords.buffer).set(counting(keyLength));
+    const value = Uint8Array.from({ length: valueLength }, (_, i) => i * 7);
+    fillBlock(words, bytes, keyWords, keyLength, 11, 22, value);
+    sealBlock(words, 2 ** 40 + 5);
+    return { words, bytes, keyWords, value };
+  };
+
+  test('keeps key, value and version, and ends with zeros', () => {
+    for (const keyLength of [1, 3, 4, 5, 31, 4096]) {
+      for (const valueLength of [0, 1, 27, 64, 1000]) {
+        const { words, bytes, keyWords, value } = make(keyLength, valueLength);
+        const at = valueOffset(keyLength);
+        expect(bytes.subarray(at, at + valueLength)).toEqual(value);
+        expect(bytes.subarray(at + valueLength).every((byte) => byte === 0)).toBe(true);
+        expect(blockIntact(words, 0, bytes.length)).toBe(true);
+        expect(blockHoldsKey(words, 0, keyWords, keyLength, 11, 22)).toBe(true);
+        expect(blockVersion(words, 0)).toBe(2 ** 40 + 5);
+        expect(prefixBytes(keyLength)).toBeGreaterThanOrEqual(at);
+      }
+    }
+  });
+
+  test('tells keys apart that differ in hash, length or bytes', () => {
+    const { words, keyWords } = make(6, 10);
+    expect(blockHoldsKey(words, 0, keyWords, 6, 11, 23)).toBe(false);
+    expect(blockHoldsKey(words, 0, keyWords, 6, 12, 22)).toBe(false);
+    expect(blockHoldsKey(words, 0, keyWords, 7, 11, 22)).toBe(false);
+    keyWords[1]! ^= 0x100;
+    expect(blockHoldsKey(words, 0, keyWords, 6, 11, 22)).toBe(false);
+  });
+
+  test('any changed byte shows, also a length that points outside', () => {
+    const { words, bytes } = make(6, 50);
+    const used = valueOffset(6) + 50;
+    for (let i = 0; i < used; i++) {
+      bytes[i]! ^= 0x40;
+      expect(blockIntact(words, 0, bytes.length), `byte ${i}`).toBe(false);
+      bytes[i]! ^= 0x40;
+    }
+    expect(blockIntact(words, 0, 64)).toBe(false);
+  });
+});

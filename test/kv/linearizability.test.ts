@@ -1,0 +1,77 @@
+import { expect, test } from 'vitest';
+import { type HistoryOperation, isLinearizable } from './linearizability.js';
+
+const get = (call: number, end: number, result?: string): HistoryOperation => ({
+  kind: 'get',
+  call,
+  end,
+  result,
+});
+const put = (call: number, end: number, value: string, result = 'created'): HistoryOperation => ({
+  kind: 'put',
+  call,
+  end,
+  value,
+  result,
+});
+const del = (call: number, end: number, result: boolean): HistoryOperation => ({
+  kind: 'del',
+  call,
+  end,
+  result,
+});
+const ifAbsent = (
+  call: number,
+  end: number,
+  value: string,
+  result: string,
+  seen?: string,
+): HistoryOperation => ({
+  kind: 'putIfAbsent',
+  call,
+  end,
+  value,
+  result,
+  seen,
+});
+const INF = Number.POSITIVE_INFINITY;
+
+test.each<[string, HistoryOperation[]]>([
+  ['nothing', []],
+  [
+    'one after the other',
+    [get(0, 1), put(2, 3, 'a'), get(4, 5, 'a'), del(6, 7, true), get(8, 9), del(10, 11, false)],
+  ],
+  ['a get during a put sees either', [put(0, 10, 'a'), get(1, 2), get(3, 4, 'a')]],
+  ['concurrent puts in either order', [put(0, 10, 'a', 'replaced'), put(0, 10, 'b'), get(11, 12, 'a')]],
+  ['an unknown put that happened late', [put(0, INF, 'a'), get(5, 6), get(7, 8, 'a')]],
+  ['an unknown put that never happened', [put(0, INF, 'a'), get(5, 6), put(7, 8, 'b'), get(9, 10, 'b')]],
+  ['a refused put', [put(0, 1, 'a'), ifAbsent(2, 3, 'b', 'refused', 'a'), get(4, 5, 'a')]],
+])('linearizable: %s', (_, history) => {
+  expect(isLinearizable(history)).toBe(true);
+  expect(isLinearizable([...history].reverse())).toBe(true);
+});
+
+test.each<[string, HistoryOperation[]]>([
+  ['a value from nowhere', [get(0, 1, 'a')]],
+  ['a stale get', [put(0, 1, 'a'), put(2, 3, 'b', 'replaced'), get(4, 5, 'a')]],
+  ['new, then old', [put(0, 10, 'a'), get(1, 2, 'a'), get(3, 4)]],
+  ['a lost write', [put(0, 1, 'a'), get(2, 3)]],
+  ['two created', [put(0, 10, 'a'), put(0, 10, 'b')]],
+  ['created twice without a delete', [ifAbsent(0, 10, 'a', 'created'), ifAbsent(0, 10, 'b', 'created')]],
+  ['refused by an absent key', [ifAbsent(0, 1, 'a', 'refused')]],
+  [
+    'refused by a value that came later',
+    [put(0, 1, 'a'), ifAbsent(2, 3, 'b', 'refused', 'c'), put(4, 5, 'c', 'replaced')],
+  ],
+  ['a delete of nothing', [del(0, 1, true)]],
+  ['one deleted twice', [put(0, 1, 'a'), del(2, 5, true), del(2, 5, true)]],
+  [
+    'a value that comes back',
+    [put(0, 9, 'a'), put(0, 9, 'b', 'replaced'), get(1, 2, 'a'), get(3, 4, 'b'), get(5, 6, 'a')],
+  ],
+  ['an unknown put seen before its call', [get(0, 1, 'a'), put(2, INF, 'a')]],
+])('not linearizable: %s', (_, history) => {
+  expect(isLinearizable(history)).toBe(false);
+  expect(isLinearizable([...history].reverse())).toBe(false);
+});

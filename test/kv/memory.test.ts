@@ -1,0 +1,173 @@
+import { describe, expect, test } from 'vitest';
+import { Allocator } from '../../kv/allocator.js';
+import { classUnits, FreeLists } from '../../kv/free-lists.js';
+import { LeaseKeeper } from '../../kv/leases.js';
+import { Limbo } from '../../kv/limbo.js';
+import { fakeNode, jumping } from './fake-patronus.js';
+import { seeded } from './random.js';
+
+const MS = 1e6;
+const TERM = 1000 * MS;
+
+describe('size classes', () => {
+  test('are exact up to 255 units and waste at most an eighth above', () => {
+    for (let units = 1; units < 20_000; units++) {
+      const size = classUnits(units);
+      expect(size).toBeGreaterThanOrEqual(units);
+      expect(size).toBeLessThanOrEqual(units <= 255 ? units : units * 1.125 + 1);
+      expect(classUnits(size)).toBe(size);
+    }
+  });
+});
+
+describe('free lists', () => {
+  test('never hand out a unit twice, and lose none', () => {
+    const random = seeded(11);
+    const lists = new FreeLists();
+    const total = 40_000;
+    const owner = new Int32Array(total).fill(-1);
+    const held: { offset: number; units: number }[] = [];
+    lists.add(0, total);
+    let out = 0;
+    for (let i = 0; i < 5000; i++) {
+      if (random() < 0.55) {
+        const units = classUnits(Math.ceil(random() < 0.9 ? random() * 40 : random() * 2000));
+        let offset = lists.take(units);
+        if (offset < 0) offset = lists.split(units);
+        if (offset < 0 && lists.merge()) offset = Math.max(lists.take(units), lists.split(units));
+        if (offset < 0) continue;
+        for (let unit = offset / 64; unit < offset / 64 + units; unit++) {
+          if (owner[unit] !== -1) throw new Error(`unit ${unit} was handed out already`);
+          owner[unit] = i;
+        }
+        held.push({ offset, units });
+        out += units;
+      } else if (held.length > 0) {
+        const [{ offset, units }] = held.splice(Math.floor(random() * held.length), 1) as [(typeof held)[0]];
+        owner.fill(-1, offset / 64, offset / 64 + units);
+        lists.add(offset, units);
+        out -= units;
+      }
+      expect(lists.freeUnits + out).toBe(total);
+    }
+    for (const { offset, units } of held) lists.add(offset, units);
+    lists.merge();
+    const whole = classUnits(32_768);
+    expect(Math.max(lists.take(whole), lists.split(whole))).toBeGreaterThanOrEqual(0);
+  });
+});
+
+describe('limbo', () => {
+  test('is a queue of any length', () => {
+    const limbo = new Limbo();
+    let pushed = 0;
+    let shifted = 0;
+    const random = seeded(5);
+    for (let i = 0; i < 20_000; i++) {
+      if (random() < 0.6) {
+        limbo.push(pushed * 64, pushed % 100, pushed);
+        pushed++;
+      } else if (limbo.count > 0) {
+        expect([limbo.headOffset, limbo.headUnits, limbo.headUntilNs]).toEqual([
+          shifted * 64,
+          shifted % 100,
+          shifted,
+        ]);
+        limbo.shift();
+        shifted++;
+      }
+      expect(limbo.count).toBe(pushed - shifted);
+    }
+  });
+});
+
+describe('allocator', () => {
+  const make = (bytes: number) => {
+    const node = fakeNode(bytes);
+    const keeper = new LeaseKeeper(node.connect(), jumping(node), TERM);
+    return { node, keeper, allocator: new Allocator(keeper, node.layout, TERM, 128 * 1024) };
+  };
+
+  test('an unlinked block comes back after the grace period, not before', async () => {
+    const { node, allocator } = make(64 * 1024);
+    const offset = await allocator.wait(1024);
+    allocator.retire(offset, 1024);
+    expect(allocator.take(1024, node.clockNs)).toBe(-1);
+    node.clockNs += TERM - 1;
+    expect(allocator.take(1024, node.clockNs)).toBe(-1);
+    node.clockNs += 1;
+    expect(allocator.take(1024, node.clockNs)).toBe(offset);
+  });
+
+  test('waits for unlinked blocks when the node is full; without any it fails at once', async () => {
+    const { node, allocator } = make(64 * 1024);
+    const offset = await allocator.wait(1024);
+    const before = node.clockNs;
+    await expect(allocator.wait(1)).rejects.toMatchObject({ code: 'ERR_KV_NO_MEMORY' });
+    expect(node.clockNs).toBe(before);
+    allocator.retire(offset, 1024);
+    expect(await allocator.wait(512)).toBe(offset);
+    expect(node.clockNs).toBeGreaterThanOrEqual(before + TERM);
+    expect(allocator.take(512, node.clockNs)).toBe(offset + 512 * 64);
+  });
+
+  test('small freed blocks make room for a large one', async () => {
+    const { node, allocator } = make(1024 * 1024);
+    const small: number[] = [];
+    for (;;) {
+      try {
+        const offset = allocator.take(1, node.clockNs);
+        small.push(offset >= 0 ? offset : await allocator.wait(1));
+      } catch {
+        break;
+      }
+    }
+    expect(small).toHaveLength(16 * 1024);
+    for (const offset of small) allocator.free(offset, 1);
+    expect(await allocator.wait(classUnits(8000))).toBeGreaterThanOrEqual(0);
+  });
+
+  test('those who wait are served in their order', async () => {
+    const { node, allocator } = make(64 * 1024);
+    const offset = await allocator.wait(1024);
+    allocator.retire(offset, 1024);
+    const order: number[] = [];
+    const waits = [1, 2, 3].map((n) => allocator.wait(100).then(() => order.push(n)));
+    expect(allocator.take(100, node.clockNs + 2 * TERM)).toBe(-1);
+    await Promise.all(waits);
+    expect(order).toEqual([1, 2, 3]);
+  });
+});
+
+describe('leases', () => {
+  test('are renewed when used in the second half of the term, and only then', async () => {
+    const node = fakeNode();
+    const keeper = new LeaseKeeper(node.connect(), jumping(node), TERM);
+    const cell = keeper.cell(0, 64, false);
+    expect(cell.take(node.clockNs)).toBeUndefined();
+    await cell.acquire();
+    const first = cell.take(node.clockNs)!;
+    node.clockNs += TERM / 2 - 1;
+    cell.release(cell.take(node.clockNs)!);
+    expect(node.grants).toBe(1);
+    node.clockNs += 1;
+    cell.release(cell.take(node.clockNs)!);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(node.grants).toBe(2);
+    expect(keeper.renewals).toBe(1);
+    const second = cell.take(node.clockNs)!;
+    expect(second).not.toBe(first);
+    // The old one goes when its last user has gone.
+    expect(first.lease.live).toBe(true);
+    cell.release(first);
+    expect(first.lease.live).toBe(false);
+    cell.release(second);
+    node.clockNs += 100 * TERM;
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(node.grants).toBe(2);
+    expect(cell.take(node.clockNs)).toBeUndefined();
+    await cell.acquire();
+    await keeper.close();
+    expect([...node.liveLeases].filter((lease) => lease.live)).toEqual([]);
+  });
+});

@@ -1,0 +1,154 @@
+import { Worker } from 'node:worker_threads';
+import { afterEach, describe, expect, test } from 'vitest';
+import { createTable, type Kv, openEmbedded, openTable } from '../../kv/index.js';
+import { Patronus, type PatronusClient, PatronusNode } from '../../patronus/index.js';
+import { isLinearizable } from './linearizability.js';
+import { bytesOf, pick, seeded, textOf } from './random.js';
+import { histories, type Observation } from './recorder.js';
+
+const closers: (() => Promise<unknown>)[] = [];
+
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close();
+});
+
+async function startNode(allocBytes = 16 * 1024 * 1024): Promise<PatronusNode> {
+  const node = await PatronusNode.start({ leaseBytes: 4096, allocBytes });
+  closers.push(() => node.close());
+  return node;
+}
+
+async function connect(node: PatronusNode): Promise<PatronusClient> {
+  const client = await Patronus.connect({ nodes: [node.endpoint] });
+  closers.push(() => client.close());
+  return client;
+}
+
+async function embedded(memoryBytes?: number): Promise<Kv> {
+  const kv = await openEmbedded(memoryBytes === undefined ? {} : { memoryBytes });
+  closers.push(() => kv.close());
+  return kv;
+}
+
+describe('embedded', () => {
+  test('stores, finds and forgets', async () => {
+    const kv = await embedded();
+    const key = bytesOf('key');
+    expect((await kv.put(key, bytesOf('one'))).outcome).toBe('created');
+    const entry = (await kv.getEntry(key))!;
+    expect(textOf(entry.value)).toBe('one');
+    expect((await kv.put(key, bytesOf('two'), { ifAbsent: true })).version).toBe(entry.version);
+    expect(await kv.del(key)).toBe(true);
+    expect(await kv.get(key)).toBeUndefined();
+    expect(kv.stats().subtables).toBe(128);
+    await kv.close();
+    await expect(kv.get(key)).rejects.toMatchObject({ code: 'ERR_KV_CLOSED' });
+  });
+
+  test('behaves as a map does', async () => {
+    const kv = await embedded(4 * 1024 * 1024);
+    const random = seeded(21);
+    const model = new Map<string, Uint8Array>();
+    for (let i = 0; i < 4000; i++) {
+      const name = `key ${Math.floor(random() * 300)}`;
+      if (random() < 0.4) {
+        const value = new Uint8Array(random() < 0.97 ? random() * 300 : random() * 20_000).fill(i);
+        expect((await kv.put(bytesOf(name), value)).outcome).toBe(model.has(name) ? 'replaced' : 'created');
+        model.set(name, value);
+      } else if (random() < 0.3) {
+        expect(await kv.del(bytesOf(name))).toBe(model.delete(name));
+      } else {
+        const found = await kv.get(bytesOf(name));
+        const expected = model.get(name);
+        expect(found === undefined).toBe(expected === undefined);
+        if (found && expected) expect(Buffer.compare(found, expected)).toBe(0);
+      }
+    }
+  });
+
+  test('many operations at once', async () => {
+    const kv = await embedded(16 * 1024 * 1024);
+    const names = Array.from({ length: 5000 }, (_, i) => `key ${i}`);
+    const written = await Promise.all(names.map((name) => kv.put(bytesOf(name), bytesOf(name))));
+    expect(new Set(written.map(({ version }) => version)).size).toBe(names.length);
+    const read = await Promise.all(names.map((name) => kv.get(bytesOf(name))));
+    expect(read.map(textOf)).toEqual(names);
+  });
+
+  test('too little memory is refused', async () => {
+    await expect(openEmbedded({ memoryBytes: 1024 * 1024 })).rejects.toBeInstanceOf(RangeError);
+  });
+});
+
+describe('on a memory node', () => {
+  test('survives the end of its leases, in use and idle', async () => {
+    const node = await startNode();
+    await createTable(await connect(node), { termMs: 20 });
+    const kv = await openTable(await connect(node));
+    closers.push(() => kv.close());
+    const key = bytesOf('key');
+    const until = performance.now() + 500;
+    for (let i = 0; performance.now() < until; i++) {
+      await kv.put(key, bytesOf(`${i}`));
+      expect(textOf(await kv.get(key))).toBe(`${i}`);
+      if (i % 100 === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+      // The process stands still for longer than a term.
+      if (i % 1000 === 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 30);
+    }
+    const { leaseRenewals } = kv.stats();
+    expect(leaseRenewals).toBeGreaterThan(0);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(kv.stats().leaseRenewals).toBe(leaseRenewals);
+    expect(await kv.has(key)).toBe(true);
+  });
+
+  test('what a client has stored stays when it goes', async () => {
+    const node = await startNode();
+    const first = await Patronus.connect({ nodes: [node.endpoint] });
+    await createTable(first);
+    const writer = await openTable(first);
+    for (let i = 0; i < 1000; i++) await writer.put(bytesOf(`key ${i}`), new Uint8Array(i));
+    await writer.close();
+    await first.close();
+    const reader = await openTable(await connect(node));
+    closers.push(() => reader.close());
+    for (let i = 0; i < 1000; i++) expect((await reader.get(bytesOf(`key ${i}`)))!.length).toBe(i);
+    for (let i = 0; i < 1000; i++)
+      await reader.put(bytesOf(`key ${pick(Math.random, [i, 0])}`), new Uint8Array(10));
+  });
+
+  test('clients in several threads are linearizable', async () => {
+    const node = await startNode();
+    await createTable(await connect(node), { subtables: 1, groups: 2, termMs: 50 });
+    const threads = [1, 2, 3, 4].map((seed) => {
+      const workerData = { endpoint: node.endpoint, seed, rounds: 12, operations: 7 };
+      const worker = new Worker(new URL('./thread-client.js', import.meta.url), { workerData });
+      const messages: unknown[] = [];
+      const waiting: ((message: unknown) => void)[] = [];
+      const failed = new Promise<never>((_, reject) => worker.once('error', reject));
+      worker.on('message', (message) => {
+        const next = waiting.shift();
+        if (next === undefined) messages.push(message);
+        else next(message);
+      });
+      closers.push(() => worker.terminate());
+      const next = () =>
+        Promise.race([
+          failed,
+          new Promise<unknown>((resolve) => {
+            if (messages.length > 0) resolve(messages.shift());
+            else waiting.push(resolve);
+          }),
+        ]);
+      return { worker, next };
+    });
+    await Promise.all(threads.map(({ next }) => next()));
+    for (const { worker } of threads) worker.postMessage('go');
+    const seen = (await Promise.all(threads.map(({ next }) => next()))) as Observation[][];
+    const byKey = histories(seen.flat());
+    expect(byKey.size).toBe(12);
+    for (const [key, history] of byKey) {
+      expect(isLinearizable(history), `${key}: ${JSON.stringify(history)}`).toBe(true);
+    }
+  });
+});
