@@ -27,7 +27,7 @@ export class TableContext {
   readonly allocator: Allocator;
   readonly versions: Versions;
   readonly results = new ResultBytes();
-  /** Read lease on all of the node's memory: buckets and blocks. */
+  /** Read lease on the allocation buffer: buckets and blocks. */
   readonly region: LeaseCell;
   /** Operations begun again, and accesses that the NIC refused. */
   retries = 0;
@@ -78,7 +78,7 @@ export class TableContext {
       classUnits(Math.ceil(largest / UNIT_BYTES)) * UNIT_BYTES,
     );
     this.versions = new Versions(this.keeper);
-    this.region = this.keeper.cell(0, memoryBytes, false);
+    this.region = this.keeper.cell(node.allocOffset, node.allocBytes, false);
   }
 
   async refreshDirectory(): Promise<void> {

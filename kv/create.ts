@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { randomInt } from 'node:crypto';
 import {
   AcquireFlag,
   AcquireStatus,
@@ -77,50 +77,51 @@ export async function createTable(client: PatronusClient, options: CreateOptions
     MAX_VALUE_BYTES_LIMIT,
   );
   const termMs = integerIn('termMs', options.termMs ?? DEFAULT_TERM_MS, 10, 60_000);
-  const [seedLo, seedHi] = new Uint32Array(Uint8Array.from(randomBytes(8)).buffer) as unknown as [
-    number,
-    number,
-  ];
+  const seedLo = randomInt(2 ** 32);
+  const seedHi = randomInt(2 ** 32);
 
   // The leases of creating don't expire: they end below, or with this client.
   const superblock = await grant(client, { offset: 0, size: SUPERBLOCK_BYTES });
-  const made: Lease[] = [];
+  let index: Lease | undefined;
   try {
     await moveState(client, superblock, TableState.Empty, TableState.Creating);
     try {
-      const directory = await grant(client, { size: subtables * DIRECTORY_ENTRY_BYTES }, made);
-      const entries = new Uint32Array(subtables * 2);
+      // One piece of memory: it is there as a whole or not at all.
+      const directoryBytes = Math.ceil((subtables * DIRECTORY_ENTRY_BYTES) / UNIT_BYTES) * UNIT_BYTES;
+      index = await grant(client, { size: directoryBytes + subtables * subtableBytes(groups) });
+      if (index.offset % UNIT_BYTES !== 0) throw badTable('the memory node allocates at unaligned addresses');
+      const directory = new Uint32Array(directoryBytes / 4);
       for (let i = 0; i < subtables; i++) {
-        const subtable = await grant(client, { size: subtableBytes(groups) }, made);
-        await write(client, subtable, emptySubtable(groups, globalDepth, i));
-        entries[2 * i] = subtable.offset >>> 0;
-        entries[2 * i + 1] = directoryEntryHi(subtable.offset, globalDepth);
+        const at = directoryBytes + i * subtableBytes(groups);
+        await write(client, index, at, emptySubtable(groups, globalDepth, i));
+        directory[2 * i] = (index.offset + at) >>> 0;
+        directory[2 * i + 1] = directoryEntryHi(index.offset + at, globalDepth);
       }
-      await write(client, directory, entries);
+      await write(client, index, 0, directory);
       const head = new Uint32Array(SUPERBLOCK_BYTES / 4);
       encodeSuperblock(
-        { seedLo, seedHi, globalDepth, groups, directoryOffset: directory.offset, termMs, maxValueBytes },
+        { seedLo, seedHi, globalDepth, groups, directoryOffset: index.offset, termMs, maxValueBytes },
         head,
       );
-      await write(client, superblock, head, SB_STATE_OFFSET + 8);
+      // All but the word of the state.
+      await write(client, superblock, SB_STATE_OFFSET + 8, head.slice(2));
       // Publishes everything above: openTable() looks at nothing before it sees this state.
       await moveState(client, superblock, TableState.Creating, TableState.Ready);
     } catch (error) {
-      await Promise.allSettled(made.map((lease) => client.relinquish(lease, ModifyFlag.WithDeallocation)));
-      made.length = 0;
+      if (index !== undefined) {
+        await client.relinquish(index, ModifyFlag.WithDeallocation).catch(() => undefined);
+        index = undefined;
+      }
       await moveState(client, superblock, TableState.Creating, TableState.Empty).catch(() => undefined);
       throw error;
     }
   } finally {
-    await Promise.allSettled([superblock, ...made].map((lease) => client.relinquish(lease)));
+    await client.relinquish(superblock).catch(() => undefined);
+    if (index !== undefined) await client.relinquish(index).catch(() => undefined);
   }
 }
 
-async function grant(
-  client: PatronusClient,
-  range: { offset?: number; size: number },
-  made?: Lease[],
-): Promise<Lease> {
+async function grant(client: PatronusClient, range: { offset?: number; size: number }): Promise<Lease> {
   const flags = AcquireFlag.NoGc | (range.offset === undefined ? AcquireFlag.WithAllocation : 0);
   const { status, lease } = await client.getWlease({ ...range, termNs: 1, flags });
   if (status === AcquireStatus.NoMem) {
@@ -129,8 +130,6 @@ async function grant(
   if (status !== AcquireStatus.Success || lease === undefined) {
     throw new KvError(KvErrorCode.UNAVAILABLE, `The memory node grants no lease: acquire status ${status}`);
   }
-  made?.push(lease);
-  if (lease.offset % UNIT_BYTES !== 0) throw badTable('the memory node allocates at unaligned addresses');
   return lease;
 }
 
@@ -152,14 +151,21 @@ async function moveState(client: PatronusClient, lease: Lease, from: number, to:
   }
 }
 
-async function write(client: PatronusClient, lease: Lease, image: Uint32Array, from = 0): Promise<void> {
+/** Writes an image to where it begins in the lease. */
+async function write(
+  client: PatronusClient,
+  lease: Lease,
+  offset: number,
+  image: Uint32Array,
+): Promise<void> {
   const bytes = new Uint8Array(image.buffer);
-  const buffer = client.getRdmaBuffer(Math.min(WRITE_BYTES, bytes.length));
+  const size = Math.min(WRITE_BYTES, bytes.length);
+  const buffer = client.getRdmaBuffer(size);
   try {
-    for (let at = from; at < bytes.length; at += buffer.size) {
-      const size = Math.min(buffer.size, bytes.length - at);
-      buffer.bytes.set(bytes.subarray(at, at + size));
-      expectOk(await client.write(lease, buffer, size, at), 'create');
+    for (let at = 0; at < bytes.length; at += size) {
+      const piece = bytes.subarray(at, at + size);
+      buffer.bytes.set(piece);
+      expectOk(await client.write(lease, buffer, piece.length, offset + at), 'create');
     }
   } finally {
     client.putRdmaBuffer(buffer);

@@ -1,11 +1,12 @@
 import { Patronus, type PatronusClient, PatronusNode } from '../patronus/index.js';
 import type { EmbeddedOptions, Kv, KvEntry, KvStats, PutOptions, PutResult } from './api.js';
 import { createTable } from './create.js';
-import { SUPERBLOCK_BYTES } from './layout.js';
 import { openTable } from './table.js';
 
 const DEFAULT_MEMORY_BYTES = 256 * 1024 * 1024;
 const MIN_MEMORY_BYTES = 4 * 1024 * 1024;
+/** For the superblock; so much that the allocation buffer follows without a gap. */
+const LEASE_BYTES = 64 * 1024;
 
 /**
  * A store with a memory node of its own in this process. Its close() closes the memory node too: what was stored is
@@ -17,8 +18,8 @@ export async function openEmbedded(options: EmbeddedOptions = {}): Promise<Kv> {
     throw new RangeError(`memoryBytes must be an integer from ${MIN_MEMORY_BYTES}, not ${memoryBytes}`);
   }
   const node = await PatronusNode.start({
-    leaseBytes: SUPERBLOCK_BYTES,
-    allocBytes: memoryBytes - SUPERBLOCK_BYTES,
+    leaseBytes: LEASE_BYTES,
+    allocBytes: memoryBytes - LEASE_BYTES,
   });
   let client: PatronusClient | undefined;
   try {

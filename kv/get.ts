@@ -124,7 +124,8 @@ export class Get extends Operation {
     this.#large = this.context.client.getRdmaBuffer(size);
     this.phase = Phase.Whole;
     const pointer = slotPointer(words[slot]!, words[slot + 1]!);
-    return this.send(this.batch.prepareRead(this.regionHeld!.lease, this.#large, 0, size, pointer));
+    const { lease } = this.regionHeld!;
+    return this.send(this.batch.prepareRead(lease, this.#large, 0, size, pointer - lease.offset));
   }
 
   #checkWhole(): Step {

@@ -181,9 +181,16 @@ export abstract class Operation {
   protected prepareBuckets(): RetCode {
     const { batch, scratch } = this;
     const { lease } = this.regionHeld!;
-    const status = batch.prepareRead(lease, scratch, BUCKETS_AT, COMBINED_BYTES, this.#bucketA);
+    const base = lease.offset;
+    const status = batch.prepareRead(lease, scratch, BUCKETS_AT, COMBINED_BYTES, this.#bucketA - base);
     if (status !== RetCode.Ok) return status;
-    return batch.prepareRead(lease, scratch, BUCKETS_AT + COMBINED_BYTES, COMBINED_BYTES, this.#bucketB);
+    return batch.prepareRead(
+      lease,
+      scratch,
+      BUCKETS_AT + COMBINED_BYTES,
+      COMBINED_BYTES,
+      this.#bucketB - base,
+    );
   }
 
   /** Sends the batch unless an operation was not taken. */
@@ -292,7 +299,7 @@ export abstract class Operation {
       const hi = words[slot + 1]!;
       const size = this.candidateBytes(slotUnits(hi));
       if (at + size > SCRATCH_BYTES) break;
-      status = batch.prepareRead(lease, scratch, at, size, slotPointer(words[slot]!, hi));
+      status = batch.prepareRead(lease, scratch, at, size, slotPointer(words[slot]!, hi) - lease.offset);
       places[this.readCount++] = at >>> 2;
       at += size;
     }

@@ -16,7 +16,9 @@ import {
 import { seeded } from './random.js';
 import type { Scheduler } from './scheduler.js';
 
-const GUARD = 4096;
+/** The superblock and a gap: a range that spans it is refused. */
+const LEASE_BYTES = 4096;
+const ALLOC_OFFSET = 65536;
 
 export interface FakeOperation {
   readonly kind: 'read' | 'write' | 'cas' | 'faa';
@@ -47,9 +49,9 @@ export class FakeNode {
   /** Asked before each operation. */
   fault: (operation: FakeOperation) => Fault = () => undefined;
 
-  constructor(leaseBytes: number, allocBytes: number) {
-    this.layout = { nodeId: 0, leaseBytes, allocOffset: leaseBytes, allocBytes };
-    const memory = new ArrayBuffer(leaseBytes + allocBytes);
+  constructor(allocBytes: number) {
+    this.layout = { nodeId: 0, leaseBytes: LEASE_BYTES, allocOffset: ALLOC_OFFSET, allocBytes };
+    const memory = new ArrayBuffer(ALLOC_OFFSET + allocBytes);
     this.bytes = new Uint8Array(memory);
     this.words = new Uint32Array(memory);
   }
@@ -71,7 +73,10 @@ export class FakeNode {
     if (flags & AcquireFlag.WithAllocation) {
       offset = this.#allocate(request.size);
       if (offset < 0) return { status: AcquireStatus.NoMem, lease: undefined };
-    } else if (offset + request.size > this.bytes.length || request.size < 1) {
+    } else if (
+      request.size < 1 ||
+      offset + request.size > (offset < ALLOC_OFFSET ? LEASE_BYTES : this.bytes.length)
+    ) {
       return { status: AcquireStatus.AddressOutOfRangeErr, lease: undefined };
     }
     const deadline =
@@ -424,7 +429,7 @@ export class FakeClient implements PatronusClient {
 
 /** A node with room for a small table. */
 export function fakeNode(allocBytes = 4 * 1024 * 1024): FakeNode {
-  return new FakeNode(GUARD, allocBytes);
+  return new FakeNode(allocBytes);
 }
 
 /** Pacing without a scheduler: waiting lets the virtual clock jump. */

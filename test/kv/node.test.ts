@@ -95,6 +95,8 @@ describe('on a memory node', () => {
       // The process stands still for longer than a term.
       if (i % 1000 === 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 30);
     }
+    // What is under way may still arrive.
+    await new Promise((resolve) => setTimeout(resolve, 100));
     const { leaseRenewals } = kv.stats();
     expect(leaseRenewals).toBeGreaterThan(0);
     await new Promise((resolve) => setTimeout(resolve, 100));
