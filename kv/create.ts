@@ -8,6 +8,7 @@ import {
   type PatronusClient,
 } from '../patronus/index.js';
 import { KvError, KvErrorCode } from './api.js';
+import { toKvError } from './errors.js';
 import {
   BUCKET_BYTES,
   bucketHeaderLo,
@@ -26,7 +27,7 @@ import {
   TableState,
   UNIT_BYTES,
 } from './layout.js';
-import { badTable, encodeSuperblock, expectOk } from './superblock.js';
+import { badTable, encodeSuperblock, expectOk, type Superblock } from './superblock.js';
 
 export interface CreateOptions {
   /** A power of two up to 65536. Default: as many as take about an eighth of the memory. */
@@ -77,9 +78,21 @@ export async function createTable(client: PatronusClient, options: CreateOptions
     MAX_VALUE_BYTES_LIMIT,
   );
   const termMs = integerIn('termMs', options.termMs ?? DEFAULT_TERM_MS, 10, 60_000);
-  const seedLo = randomInt(2 ** 32);
-  const seedHi = randomInt(2 ** 32);
 
+  const sizes = { globalDepth, groups, termMs, maxValueBytes };
+  try {
+    await create(client, sizes);
+  } catch (error) {
+    throw toKvError(error);
+  }
+}
+
+async function create(
+  client: PatronusClient,
+  sizes: Pick<Superblock, 'globalDepth' | 'groups' | 'termMs' | 'maxValueBytes'>,
+): Promise<void> {
+  const { globalDepth, groups } = sizes;
+  const subtables = 2 ** globalDepth;
   // The leases of creating don't expire: they end below, or with this client.
   const superblock = await grant(client, { offset: 0, size: SUPERBLOCK_BYTES });
   let index: Lease | undefined;
@@ -100,7 +113,7 @@ export async function createTable(client: PatronusClient, options: CreateOptions
       await write(client, index, 0, directory);
       const head = new Uint32Array(SUPERBLOCK_BYTES / 4);
       encodeSuperblock(
-        { seedLo, seedHi, globalDepth, groups, directoryOffset: index.offset, termMs, maxValueBytes },
+        { ...sizes, seedLo: randomInt(2 ** 32), seedHi: randomInt(2 ** 32), directoryOffset: index.offset },
         head,
       );
       // All but the word of the state.

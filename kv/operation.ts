@@ -3,6 +3,7 @@ import { KvError, KvErrorCode } from './api.js';
 import { blockHoldsKey, prefixBytes } from './block.js';
 import type { TableContext } from './context.js';
 import type { Subtable } from './directory.js';
+import { toKvError } from './errors.js';
 import { combinedBucket, hashKey, KeyHash, secondBucket } from './hash.js';
 import {
   BUCKET_BYTES,
@@ -108,10 +109,7 @@ export abstract class Operation {
 
   /** What an error that ends the operation means to the caller. */
   failure(error: unknown): unknown {
-    if (!(error instanceof Error) || error instanceof KvError || !('code' in error)) return error;
-    return new KvError(KvErrorCode.UNAVAILABLE, `The memory node can't be used: ${error.message}`, {
-      cause: error,
-    });
+    return toKvError(error);
   }
 
   protected setKey(key: Uint8Array): void {

@@ -10,6 +10,7 @@ import {
 } from './api.js';
 import { TableContext } from './context.js';
 import { Del } from './del.js';
+import { toKvError } from './errors.js';
 import { Get } from './get.js';
 import { MAX_KEY_BYTES, SLOTS_PER_GROUP } from './layout.js';
 import { DONE, type Operation, type Step } from './operation.js';
@@ -268,5 +269,9 @@ function resultOfDel(operation: Del): boolean {
  * store. Rejects with ERR_KV_BAD_TABLE if there is no table of this version.
  */
 export async function openTable(client: PatronusClient): Promise<Kv> {
-  return new Table(await TableContext.open(client, realPacing));
+  try {
+    return new Table(await TableContext.open(client, realPacing));
+  } catch (error) {
+    throw toKvError(error);
+  }
 }
