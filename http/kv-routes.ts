@@ -1,0 +1,165 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { Kv, KvEntry, PutOptions } from '../kv/index.js';
+import { readBody } from './body.js';
+import { etagOf, noneMatchNames } from './etag.js';
+import { KEY_PREFIX, keyOf, type RewrittenRequest } from './key.js';
+import { sendProblem } from './problem-reply.js';
+import { HttpErrorCode } from './problems.js';
+import { inTurn } from './turn.js';
+
+export const KV_METHODS = 'GET, HEAD, PUT, POST, DELETE';
+
+const IF_ABSENT: PutOptions = { ifAbsent: true };
+
+/** Whether the server is stopping: answers then end their connection. */
+export interface Lifecycle {
+  closing: boolean;
+}
+
+type FailureSink = (error: unknown, reply: FastifyReply) => void;
+
+/**
+ * The routes of /v1/kv/{key}. They are registered for the bare prefix, where the app's rewriteUrl sends every key, and
+ * take the key from the original request target, since the router would decode and split it as text.
+ *
+ * Successful answers are written to Node.js's response directly: Fastify's reply pipeline costs some per cent of a
+ * small request and has nothing to do here.
+ */
+export function registerKvRoutes(
+  app: FastifyInstance,
+  kv: Kv,
+  lifecycle: Lifecycle,
+  failed: FailureSink,
+): void {
+  /** The key, or undefined after an error answer. */
+  function keyFor(request: FastifyRequest, reply: FastifyReply): Uint8Array | undefined {
+    const target = (request.raw as RewrittenRequest).originalUrl;
+    // A target like /v1/k%76/ isn't rewritten, but the router decodes it into this route.
+    if (!target.startsWith(KEY_PREFIX)) {
+      sendProblem(reply, HttpErrorCode.NO_ROUTE);
+      return undefined;
+    }
+    const key = keyOf(target, kv.maxKeyBytes);
+    if (typeof key !== 'string') return key;
+    const tooLong = key === HttpErrorCode.KEY_TOO_LONG;
+    sendProblem(reply, key, tooLong ? `A key has at most ${kv.maxKeyBytes} bytes.` : undefined);
+    return undefined;
+  }
+
+  function answer(response: ServerResponse, status: number, headers: string[], body?: Uint8Array): void {
+    if (lifecycle.closing) headers.push('Connection', 'close');
+    response.writeHead(status, headers);
+    response.end(body);
+  }
+
+  function answerEntry(request: FastifyRequest, reply: FastifyReply, entry: KvEntry | undefined): void {
+    if (entry === undefined) {
+      sendProblem(reply, HttpErrorCode.KEY_NOT_FOUND);
+      return;
+    }
+    const etag = etagOf(entry.version);
+    const noneMatch = request.raw.headers['if-none-match'];
+    if (noneMatch !== undefined && noneMatchNames(noneMatch, etag)) {
+      answer(reply.raw, 304, ['ETag', etag]);
+      return;
+    }
+    const headers = [
+      'Content-Type',
+      'application/octet-stream',
+      'Content-Length',
+      String(entry.value.length),
+      'ETag',
+      etag,
+    ];
+    // Of an answer to HEAD, Node.js sends only the headers.
+    answer(reply.raw, 200, headers, entry.value);
+  }
+
+  function get(request: FastifyRequest, reply: FastifyReply): void {
+    const key = keyFor(request, reply);
+    if (key !== undefined) void getKey(key, request, reply);
+  }
+
+  async function getKey(key: Uint8Array, request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    try {
+      answerEntry(request, reply, await kv.getEntry(key));
+    } catch (error) {
+      failed(error, reply);
+    }
+  }
+
+  function write(request: FastifyRequest, reply: FastifyReply, options: PutOptions | undefined): void {
+    const key = keyFor(request, reply);
+    if (key === undefined || refusedWrite(request.raw, reply)) return;
+    readBody(request.raw, kv.maxValueBytes, (value) => {
+      if (value !== undefined) void putKey(key, value, options, reply);
+      else
+        sendProblem(reply, HttpErrorCode.VALUE_TOO_LARGE, `A value has at most ${kv.maxValueBytes} bytes.`);
+    });
+  }
+
+  async function putKey(
+    key: Uint8Array,
+    value: Uint8Array,
+    options: PutOptions | undefined,
+    reply: FastifyReply,
+  ): Promise<void> {
+    try {
+      const { outcome, version } = await kv.put(key, value, options);
+      if (outcome === 'refused') sendProblem(reply, HttpErrorCode.KEY_EXISTS);
+      else if (outcome === 'created')
+        answer(reply.raw, 201, ['Content-Length', '0', 'ETag', etagOf(version)]);
+      else answer(reply.raw, 204, ['ETag', etagOf(version)]);
+    } catch (error) {
+      failed(error, reply);
+    }
+  }
+
+  function remove(request: FastifyRequest, reply: FastifyReply): void {
+    const key = keyFor(request, reply);
+    if (key !== undefined && !refusedWrite(request.raw, reply)) void deleteKey(key, reply);
+  }
+
+  async function deleteKey(key: Uint8Array, reply: FastifyReply): Promise<void> {
+    try {
+      if (await kv.del(key)) answer(reply.raw, 204, []);
+      else sendProblem(reply, HttpErrorCode.KEY_NOT_FOUND);
+    } catch (error) {
+      failed(error, reply);
+    }
+  }
+
+  app.get(KEY_PREFIX, { exposeHeadRoute: false }, inTurn(get));
+  app.head(KEY_PREFIX, inTurn(get));
+  app.put(
+    KEY_PREFIX,
+    inTurn((request, reply) => write(request, reply, undefined)),
+  );
+  app.post(
+    KEY_PREFIX,
+    inTurn((request, reply) => write(request, reply, IF_ABSENT)),
+  );
+  app.delete(KEY_PREFIX, inTurn(remove));
+}
+
+/**
+ * Answers and returns true if the request asks for a write with conditions or of a part: carrying it out as if it did
+ * not say so would lose another client's data.
+ */
+function refusedWrite(request: IncomingMessage, reply: FastifyReply): boolean {
+  const { headers } = request;
+  if (
+    headers['if-match'] !== undefined ||
+    headers['if-none-match'] !== undefined ||
+    headers['if-unmodified-since'] !== undefined
+  ) {
+    sendProblem(reply, HttpErrorCode.PRECONDITION_UNSUPPORTED);
+    return true;
+  }
+  if (headers['content-range'] !== undefined) {
+    sendProblem(reply, HttpErrorCode.PARTIAL_PUT);
+    return true;
+  }
+  return false;
+}

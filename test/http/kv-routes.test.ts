@@ -1,0 +1,275 @@
+import type { AddressInfo } from 'node:net';
+import type { FastifyInstance } from 'fastify';
+import { Pool } from 'undici';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { buildApp } from '../../http/index.js';
+import { HttpErrorCode, type ProblemCode, problem } from '../../http/problems.js';
+import type { Kv } from '../../kv/index.js';
+import { BACKENDS } from './backends.js';
+
+interface Answer {
+  readonly status: number;
+  readonly headers: Record<string, string | string[] | undefined>;
+  readonly body: Buffer;
+}
+
+interface Sent {
+  readonly headers?: Record<string, string>;
+  readonly body?: Uint8Array | string | AsyncIterable<Uint8Array>;
+}
+
+describe.each(BACKENDS)('/v1/kv/{key} over $name', ({ open }) => {
+  let kv: Kv;
+  let app: FastifyInstance;
+  let client: Pool;
+
+  beforeEach(async () => {
+    kv = await open();
+    app = buildApp({ kv });
+    await app.listen({ host: '127.0.0.1', port: 0 });
+    const { port } = app.server.address() as AddressInfo;
+    client = new Pool(`http://127.0.0.1:${port}`, { connections: 32 });
+  });
+
+  afterEach(async () => {
+    await client.close();
+    await app.close();
+    await kv.close();
+  });
+
+  async function send(method: string, path: string, { headers, body }: Sent = {}): Promise<Answer> {
+    const response = await client.request({
+      method: method as 'GET',
+      path,
+      headers: headers ?? null,
+      body: (body ?? null) as Uint8Array | null,
+    });
+    return {
+      status: response.statusCode,
+      headers: response.headers,
+      body: Buffer.from(await response.body.arrayBuffer()),
+    };
+  }
+
+  function expectProblem(answer: Answer, code: ProblemCode): void {
+    const document = JSON.parse(answer.body.toString()) as Record<string, unknown>;
+    expect(document).toEqual({ ...problem(code), detail: expect.any(String) });
+    expect(answer.status).toBe(document.status);
+    expect(answer.headers['content-type']).toBe('application/problem+json');
+  }
+
+  describe('PUT', () => {
+    it('creates with 201, replaces with 204, with the ETag of what is stored', async () => {
+      const created = await send('PUT', '/v1/kv/k', { body: 'one' });
+      expect(created.status).toBe(201);
+      expect(created.body).toHaveLength(0);
+      expect((await send('GET', '/v1/kv/k')).headers.etag).toBe(created.headers.etag);
+      const replaced = await send('PUT', '/v1/kv/k', { body: 'two' });
+      expect(replaced.status).toBe(204);
+      expect(replaced.headers.etag).toMatch(/^"[0-9a-f]+"$/);
+      expect(replaced.headers.etag).not.toBe(created.headers.etag);
+      const got = await send('GET', '/v1/kv/k');
+      expect(got.headers.etag).toBe(replaced.headers.etag);
+      expect(got.body.toString()).toBe('two');
+    });
+
+    it.each([
+      undefined,
+      'text/plain; charset=latin1',
+      'application/json',
+      'application/x-www-form-urlencoded',
+      'multipart/form-data',
+      'nonsense',
+      '',
+    ])('stores the bytes as they are whatever the content type is: %s', async (type) => {
+      const body = Buffer.from([0, 0xff, 0x7b, 0x0d, 0x0a, 0xc3]);
+      const answer = await send('PUT', '/v1/kv/k', {
+        body,
+        ...(type !== undefined && { headers: { 'content-type': type } }),
+      });
+      expect(answer.status).toBe(201);
+      expect((await send('GET', '/v1/kv/k')).body).toEqual(body);
+    });
+
+    it('stores an empty value', async () => {
+      for (const sent of [{}, { body: '' }, { headers: { 'content-type': 'application/json' } }]) {
+        expect([201, 204]).toContain((await send('PUT', '/v1/kv/empty', sent)).status);
+        const got = await send('GET', '/v1/kv/empty');
+        expect(got.status).toBe(200);
+        expect(got.headers['content-length']).toBe('0');
+        expect(got.body).toHaveLength(0);
+      }
+    });
+
+    it('stores a body in chunks, without a declared length', async () => {
+      const chunks = ['a', 'bc', 'def'].map((text) => Buffer.from(text.repeat(1000)));
+      const body = (async function* () {
+        yield* chunks;
+      })();
+      expect((await send('PUT', '/v1/kv/k', { body })).status).toBe(201);
+      expect((await send('GET', '/v1/kv/k')).body).toEqual(Buffer.concat(chunks));
+    });
+
+    it('takes values up to the limit and refuses larger ones, declared or not', async () => {
+      const largest = Buffer.alloc(kv.maxValueBytes, 'x');
+      expect((await send('PUT', '/v1/kv/k', { body: largest })).status).toBe(201);
+      expect((await send('GET', '/v1/kv/k')).body.equals(largest)).toBe(true);
+      const tooLarge = Buffer.alloc(kv.maxValueBytes + 1, 'y');
+      expectProblem(await send('PUT', '/v1/kv/k', { body: tooLarge }), HttpErrorCode.VALUE_TOO_LARGE);
+      const undeclared = (async function* () {
+        yield tooLarge.subarray(0, 1000);
+        yield tooLarge.subarray(1000);
+      })();
+      expectProblem(await send('PUT', '/v1/kv/k', { body: undeclared }), HttpErrorCode.VALUE_TOO_LARGE);
+      expect((await send('GET', '/v1/kv/k')).body.equals(largest)).toBe(true);
+    });
+
+    it.each([
+      ['if-match', '"1"', HttpErrorCode.PRECONDITION_UNSUPPORTED],
+      ['if-none-match', '*', HttpErrorCode.PRECONDITION_UNSUPPORTED],
+      ['if-unmodified-since', 'Thu, 01 Jan 2026 00:00:00 GMT', HttpErrorCode.PRECONDITION_UNSUPPORTED],
+      ['content-range', 'bytes 0-2/5', HttpErrorCode.PARTIAL_PUT],
+    ])('changes nothing with %s', async (name, value, code) => {
+      await send('PUT', '/v1/kv/k', { body: 'old' });
+      for (const method of ['PUT', 'POST', 'DELETE']) {
+        expectProblem(await send(method, '/v1/kv/k', { headers: { [name]: value }, body: 'new' }), code);
+      }
+      expect((await send('GET', '/v1/kv/k')).body.toString()).toBe('old');
+    });
+  });
+
+  describe('POST', () => {
+    it('creates with 201, and refuses with 409 what is there', async () => {
+      const created = await send('POST', '/v1/kv/k', { body: 'one' });
+      expect(created.status).toBe(201);
+      expectProblem(await send('POST', '/v1/kv/k', { body: 'two' }), HttpErrorCode.KEY_EXISTS);
+      const got = await send('GET', '/v1/kv/k');
+      expect(got.body.toString()).toBe('one');
+      expect(got.headers.etag).toBe(created.headers.etag);
+    });
+
+    it('creates again after DELETE', async () => {
+      await send('POST', '/v1/kv/k', { body: 'one' });
+      await send('DELETE', '/v1/kv/k');
+      expect((await send('POST', '/v1/kv/k', { body: 'two' })).status).toBe(201);
+    });
+  });
+
+  describe('GET and HEAD', () => {
+    it('answer with the same headers, HEAD without a body', async () => {
+      await send('PUT', '/v1/kv/k', { body: 'value' });
+      const got = await send('GET', '/v1/kv/k');
+      expect(got.status).toBe(200);
+      expect(got.body.toString()).toBe('value');
+      expect(got.headers).toMatchObject({
+        'content-type': 'application/octet-stream',
+        'content-length': '5',
+      });
+      const head = await send('HEAD', '/v1/kv/k');
+      expect(head.status).toBe(200);
+      expect(head.body).toHaveLength(0);
+      for (const name of ['content-type', 'content-length', 'etag']) {
+        expect(head.headers[name], name).toBe(got.headers[name]);
+      }
+    });
+
+    it('answer 404 for a key that is not there', async () => {
+      expectProblem(await send('GET', '/v1/kv/k'), HttpErrorCode.KEY_NOT_FOUND);
+      const head = await send('HEAD', '/v1/kv/k');
+      expect(head.status).toBe(404);
+      expect(head.body).toHaveLength(0);
+    });
+
+    it.each(['GET', 'HEAD'])('%s answers 304 if If-None-Match names what is stored', async (method) => {
+      const { headers } = await send('PUT', '/v1/kv/k', { body: 'value' });
+      const etag = headers.etag as string;
+      for (const field of [etag, `W/${etag}`, `"other", ${etag}`, '*']) {
+        const answer = await send(method, '/v1/kv/k', { headers: { 'if-none-match': field } });
+        expect(answer.status, field).toBe(304);
+        expect(answer.headers.etag).toBe(etag);
+        expect(answer.body).toHaveLength(0);
+      }
+      expect((await send(method, '/v1/kv/k', { headers: { 'if-none-match': '"other"' } })).status).toBe(200);
+      await send('PUT', '/v1/kv/k', { body: 'value' });
+      expect((await send(method, '/v1/kv/k', { headers: { 'if-none-match': etag } })).status).toBe(200);
+      expect((await send(method, '/v1/kv/absent', { headers: { 'if-none-match': '*' } })).status).toBe(404);
+    });
+  });
+
+  describe('DELETE', () => {
+    it('answers 204, then 404', async () => {
+      await send('PUT', '/v1/kv/k', { body: 'value' });
+      const deleted = await send('DELETE', '/v1/kv/k');
+      expect(deleted.status).toBe(204);
+      expect(deleted.body).toHaveLength(0);
+      expectProblem(await send('GET', '/v1/kv/k'), HttpErrorCode.KEY_NOT_FOUND);
+      expectProblem(await send('DELETE', '/v1/kv/k'), HttpErrorCode.KEY_NOT_FOUND);
+    });
+  });
+
+  describe('keys', () => {
+    it('are distinct bytes, however they look as paths', async () => {
+      const paths = [
+        'a', 'A', 'a/', '/a', 'a/b', 'a//b', '.', '..', '../a', './a', 'a/../b', '%00', 'a%00', '%FF', '%C3%BF', '%C3',
+        '%EF%BF%BD', 'a+b', 'a%20b', 'a%2520b', '%3Fx', '%23x', 'v1/kv/a', '%E2%82%AC', "it's", 'a;b=c', '%7F', '~',
+      ]; // biome-ignore format: a table
+      for (const path of paths) {
+        expect((await send('PUT', `/v1/kv/${path}`, { body: `value of ${path}` })).status, path).toBe(201);
+      }
+      for (const path of paths) {
+        expect((await send('GET', `/v1/kv/${path}`)).body.toString()).toBe(`value of ${path}`);
+      }
+      // The same bytes, written in another way.
+      for (const [path, other] of [
+        ['a/b', 'a%2Fb'],
+        ['.', '%2e'],
+        ['a+b', '%61%2B%62'],
+        ['%FF', '%ff'],
+      ] as const) {
+        expect((await send('GET', `/v1/kv/${other}`)).body.toString()).toBe(`value of ${path}`);
+      }
+      for (const path of paths) expect((await send('DELETE', `/v1/kv/${path}`)).status, path).toBe(204);
+    });
+
+    it('have up to 4096 bytes, each of which may be written as %XX', async () => {
+      const longest = `/v1/kv/${'%ab'.repeat(kv.maxKeyBytes)}`;
+      expect(kv.maxKeyBytes).toBe(4096);
+      expect((await send('PUT', longest, { body: 'x' })).status).toBe(201);
+      expect((await send('GET', longest)).body.toString()).toBe('x');
+      expectProblem(await send('PUT', `${longest}%ab`, { body: 'x' }), HttpErrorCode.KEY_TOO_LONG);
+    });
+
+    it.each([
+      ['', HttpErrorCode.KEY_EMPTY],
+      ['%', HttpErrorCode.KEY_MALFORMED],
+      ['%zz', HttpErrorCode.KEY_MALFORMED],
+      ['a#b', HttpErrorCode.KEY_MALFORMED],
+      ['a?b=c', HttpErrorCode.QUERY_UNSUPPORTED],
+    ])('%j is refused with every method', async (path, code) => {
+      for (const method of ['GET', 'PUT', 'POST', 'DELETE']) {
+        expectProblem(await send(method, `/v1/kv/${path}`), code);
+      }
+      expect((await send('HEAD', `/v1/kv/${path}`)).status).toBe(400);
+    });
+  });
+
+  it.each(['PATCH', 'OPTIONS', 'TRACE', 'QUERY', 'PROPFIND', 'LOCK'])(
+    '%s is answered with 405',
+    async (method) => {
+      const answer = await send(method, '/v1/kv/k', method === 'PATCH' ? { body: 'x' } : {});
+      expectProblem(answer, HttpErrorCode.METHOD_NOT_ALLOWED);
+      expect(answer.headers.allow).toBe('GET, HEAD, PUT, POST, DELETE');
+    },
+  );
+
+  it('many clients at once, each sees its own writes', async () => {
+    const rounds = Array.from({ length: 64 }, async (_, worker) => {
+      for (let round = 0; round < 10; round++) {
+        const body = `${worker}.${round}`;
+        await send('PUT', `/v1/kv/worker-${worker}`, { body });
+        expect((await send('GET', `/v1/kv/worker-${worker}`)).body.toString()).toBe(body);
+      }
+    });
+    await Promise.all(rounds);
+  });
+});
