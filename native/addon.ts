@@ -3,7 +3,11 @@ import { createRequire } from 'node:module';
 /** The addon's entry points as they are; native/addon/addon.cc defines them. Handles are numbers, 0 is none. */
 interface Addon {
   readonly constants: Readonly<Record<string, unknown>>;
-  nowNs(): number;
+  /** Writes the monotonic clock, ns, into `clock` as a double. */
+  readClock(): void;
+  readonly clock: ArrayBuffer;
+  /** Execute what the queue pair at this place has posted. */
+  doorbell(place: number): void;
   signalChannel(fd: number): boolean;
   openDevice(): number;
   closeObject(handle: number): void;
@@ -31,7 +35,7 @@ interface Addon {
     qpNum: number;
     sendRing: ArrayBuffer;
     recvRing: ArrayBuffer;
-    doorbell: () => void;
+    place: number;
   };
   qpState(qp: number): number;
   qpRemote(qp: number): number;

@@ -3,6 +3,9 @@ import { addon } from './addon.js';
 import type { Device } from './contract.js';
 import { SoftDevice } from './soft/device.js';
 
+const { readClock } = addon;
+const clock = new Float64Array(addon.clock, 0, 1);
+
 export type * from './contract.js';
 export * from './verbs.js';
 
@@ -13,7 +16,8 @@ export function openDevice(): Device {
 
 /** The monotonic clock that all processes of this host read, in ns. */
 export function nowNs(): number {
-  return addon.nowNs();
+  readClock();
+  return clock[0]!;
 }
 
 /** Wake whoever waits for the channel with this descriptor, on any thread; false if no open channel has it. */

@@ -15,6 +15,8 @@ export class SoftCompletionQueue implements CompletionQueue {
   private readonly device: SoftDevice;
   private readonly ring: Uint32Array;
   private readonly mask: number;
+  /** The NIC hears of every so many polled entries only: the store is dear. The ring has room for what it lags behind. */
+  private readonly tellMask: number;
   /** Entries polled, uint32. */
   private polled = 0;
 
@@ -23,7 +25,8 @@ export class SoftCompletionQueue implements CompletionQueue {
     this.handle = made.handle;
     this.ring = new Uint32Array(made.ring);
     this.depth = depth;
-    this.mask = depth - 1;
+    this.mask = 2 * depth - 1;
+    this.tellMask = depth - 1;
     device.children.add(this);
   }
 
@@ -41,7 +44,7 @@ export class SoftCompletionQueue implements CompletionQueue {
     into.qpNum = ring[at + CqeLayout.QP_NUM / 4]!;
     into.imm = ring[at + CqeLayout.IMM / 4]!;
     this.polled = next;
-    Atomics.store(ring, POLLED, next);
+    if ((next & this.tellMask) === 0) Atomics.store(ring, POLLED, next);
     return true;
   }
 

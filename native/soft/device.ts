@@ -51,7 +51,7 @@ export class SoftDevice implements Device {
 
   createCq(depth: number, channel?: CompletionChannel): CompletionQueue {
     const channelHandle = channel === undefined ? undefined : softObject(SoftChannel, channel).handle;
-    return new SoftCompletionQueue(this, addon.createCq(this.handle, depth, channelHandle), depth);
+    return new SoftCompletionQueue(this, addon.createCq(this.handle, 2 * depth, channelHandle), depth);
   }
 
   listen(channel: CompletionChannel): Listener {

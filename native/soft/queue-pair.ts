@@ -3,11 +3,14 @@ import type { QueuePair } from '../contract.js';
 import { Access, Opcode, type QpState, RecvWqeLayout, RingLayout, WqeLayout } from '../verbs.js';
 import type { SoftDevice } from './device.js';
 
+const { doorbell } = addon;
 const HEADER_WORDS = RingLayout.HEADER_BYTES / 4;
 const USER = RingLayout.USER_COUNTER / 4;
 const NIC = RingLayout.NIC_COUNTER / 4;
 const WQE_WORDS = WqeLayout.BYTES / 4;
 const RECV_WORDS = RecvWqeLayout.BYTES / 4;
+/** No pair is ever at this place. */
+const CLOSED = 0xffffffff;
 const TWO_32 = 4294967296;
 const ALL_REMOTE = Access.REMOTE_READ | Access.REMOTE_WRITE | Access.REMOTE_ATOMIC;
 
@@ -23,8 +26,8 @@ const SWAP = WqeLayout.SWAP / 4;
 export class SoftQueuePair implements QueuePair {
   readonly closeRank = 1;
   readonly qpNum: number;
-  /** Called by nothing but doorbell(): the native function of this very pair. */
-  private readonly ring: () => void;
+  /** Names the pair to the doorbell. */
+  private place: number;
   handle: number;
   private readonly device: SoftDevice;
   private readonly send: Uint32Array;
@@ -42,7 +45,7 @@ export class SoftQueuePair implements QueuePair {
       qpNum: number;
       sendRing: ArrayBuffer;
       recvRing: ArrayBuffer;
-      doorbell: () => void;
+      place: number;
     },
     sendDepth: number,
     recvDepth: number,
@@ -52,7 +55,7 @@ export class SoftQueuePair implements QueuePair {
     this.qpNum = made.qpNum;
     this.send = new Uint32Array(made.sendRing);
     this.recv = new Uint32Array(made.recvRing);
-    this.ring = made.doorbell;
+    this.place = made.place;
     this.sendDepth = sendDepth;
     this.recvDepth = recvDepth;
     device.children.add(this);
@@ -162,8 +165,9 @@ export class SoftQueuePair implements QueuePair {
   }
 
   doorbell(): void {
-    Atomics.store(this.send, USER, this.sent);
-    this.ring();
+    // Plain store: the NIC looks at it within the call, on this thread.
+    this.send[USER] = this.sent;
+    doorbell(this.place);
   }
 
   postRecv(wrId: number, localAddr: number, lkey: number, length: number): boolean {
@@ -184,13 +188,14 @@ export class SoftQueuePair implements QueuePair {
     if (this.handle === 0) return;
     addon.closeQp(this.handle);
     this.handle = 0;
+    this.place = CLOSED;
     this.device.children.delete(this);
   }
 
   /** Take the next place in the send ring and write what every work request has; 0 if the ring is full. */
   private begin(opcode: number, flags: number, wrId: number, length: number): number {
     const { send } = this;
-    if ((this.sent - Atomics.load(send, NIC)) >>> 0 >= this.sendDepth) return 0;
+    if ((this.sent - send[NIC]!) >>> 0 >= this.sendDepth) return 0;
     const at = HEADER_WORDS + (this.sent & (this.sendDepth - 1)) * WQE_WORDS;
     this.sent = (this.sent + 1) >>> 0;
     send[at] = opcode | (flags << 8);
