@@ -190,7 +190,7 @@ export interface Connection {
   readonly state: ConnectionState;
   /** How many queue pairs the client brought. */
   readonly qpCount: number;
-  /** Listener's side: take these pairs (RESET) for it and bring both sides to RTS. */
+  /** Listener's side: take these pairs (RESET, receive buffers may be posted) for it and bring both sides to RTS. */
   accept(qps: readonly QueuePair[]): void;
   reject(): void;
   /** Both sides' pairs go to ERR, the other side is signalled. */

@@ -63,6 +63,8 @@ export class NodeConnection {
   private readonly channel: CompletionChannel;
   private readonly calls: Calls;
   private readonly recvCq: CompletionQueue;
+  /** Only failures complete here. */
+  private readonly sendCq: CompletionQueue;
   private readonly dataCq: CompletionQueue;
   private readonly pairs: readonly DataPair[];
   private inService = 0;
@@ -141,6 +143,7 @@ export class NodeConnection {
     }
     for (let slot = 0; slot < BATCH_SLOTS; slot++) this.freeBatches.push(slot);
     this.recvCq = recvCq;
+    this.sendCq = sendCq;
     this.calls = new Calls(control, recvCq, new Uint32Array(messages.buffer), region.lkey);
   }
 
@@ -375,6 +378,11 @@ export class NodeConnection {
   private poll(): number {
     const count = this.calls.poll() + this.takeCompletions();
     if (this.waiting.length > 0) this.sendWaiting();
+    if (this.sendCq.poll(this.completion)) {
+      this.lose(
+        new PatronusError(PatronusErrorCode.DISCONNECTED, 'the memory node takes no messages any more'),
+      );
+    }
     return count;
   }
 

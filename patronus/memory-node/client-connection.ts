@@ -80,8 +80,9 @@ export class ClientConnection {
       const { buffer } = this.messages;
       this.requests = new Uint32Array(buffer, 0, MAX_REQUESTS * MESSAGE_WORDS);
       this.replies = new Uint32Array(buffer, MAX_REQUESTS * MESSAGE_BYTES, MAX_REQUESTS * MESSAGE_WORDS);
-      link.accept([this.control, ...this.data]);
+      // Before the client can send: a message that finds no receive buffer breaks its pair.
       for (let number = 0; number < MAX_REQUESTS; number++) this.postReceive(number);
+      link.accept([this.control, ...this.data]);
     } catch (error) {
       this.close();
       throw error;
