@@ -22,6 +22,7 @@ import {
   MAX_VALUE_BYTES_LIMIT,
   MIN_GROUPS,
   SB_STATE_OFFSET,
+  SB_VERSION_OFFSET,
   SUPERBLOCK_BYTES,
   subtableBytes,
   TableState,
@@ -116,6 +117,9 @@ async function create(
         { ...sizes, seedLo: randomInt(2 ** 32), seedHi: randomInt(2 ** 32), directoryOffset: index.offset },
         head,
       );
+      // Versions begin anywhere: those of an earlier table, lost with its memory, must not come back.
+      head[SB_VERSION_OFFSET / 4] = randomInt(2 ** 16) * 2 ** 16;
+      head[SB_VERSION_OFFSET / 4 + 1] = randomInt(2 ** 20);
       // All but the word of the state.
       await write(client, superblock, SB_STATE_OFFSET + 8, head.slice(2));
       // Publishes everything above: openTable() looks at nothing before it sees this state.
