@@ -48,7 +48,10 @@ export const AcquireFlag = {
 } as const;
 
 export const ModifyFlag = {
-  /** Free the memory that was allocated with this lease. */
+  /**
+   * Free the piece of memory that this client allocated and that begins where this lease does. Invalid if there is no
+   * such piece; the lease has ended all the same.
+   */
   WithDeallocation: 1,
 } as const;
 

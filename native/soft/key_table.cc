@@ -99,9 +99,9 @@ uint32_t KeyTable::addRegion(std::shared_ptr<HostMemory> memory, uint64_t offset
   const uint32_t index = take(KeyEntry::Kind::Region, pd);
   KeyEntry& entry = *find(index);
   entry.tag++;
-  entry.start = iova;
+  entry.start.store(iova, std::memory_order_relaxed);
   entry.length = length;
-  entry.base = memory->data() + offset;
+  entry.base.store(memory->data() + offset, std::memory_order_relaxed);
   entry.access = access;
   entry.windows = 0;
   entry.memory = std::move(memory);
@@ -153,15 +153,16 @@ bool KeyTable::bind(uint32_t pd, uint32_t rkey, uint32_t regionKey, uint64_t sta
   if ((rights & ~access::REMOTE) != 0) return false;
   const bool writes = (rights & (access::REMOTE_WRITE | access::REMOTE_ATOMIC)) != 0;
   if (writes && (region->access & access::LOCAL_WRITE) == 0) return false;
-  if (length == 0 || start < region->start || length > region->length ||
-      start - region->start > region->length - length) {
+  const uint64_t regionStart = region->start.load(std::memory_order_relaxed);
+  if (length == 0 || start < regionStart || length > region->length ||
+      start - regionStart > region->length - length) {
     return false;
   }
   unbind(*window);
   window->tag = tag;
-  window->start = start;
+  window->start.store(start, std::memory_order_relaxed);
   window->length = length;
-  window->base = region->base + (start - region->start);
+  window->base.store(region->base.load(std::memory_order_relaxed) + (start - regionStart), std::memory_order_relaxed);
   window->access = rights;
   window->region = regionKey >> KEY_TAG_BITS;
   window->memory = region->memory;
@@ -188,10 +189,9 @@ uint8_t* KeyTable::resolve(std::atomic<const KeyEntry*>& hazard, uint32_t key, u
   hazard.store(entry, std::memory_order_seq_cst);
   if (entry->live.load(std::memory_order_seq_cst) != (KeyEntry::LIVE | key)) return nullptr;
   if (entry->pd != pd || (entry->access & need) != need) return nullptr;
-  if (address < entry->start || length > entry->length || address - entry->start > entry->length - length) {
-    return nullptr;
-  }
-  return entry->base + (address - entry->start);
+  const uint64_t start = entry->start.load(std::memory_order_relaxed);
+  if (address < start || length > entry->length || address - start > entry->length - length) return nullptr;
+  return entry->base.load(std::memory_order_relaxed) + (address - start);
 }
 
 }  // namespace rnic

@@ -25,10 +25,10 @@ struct KeyEntry {
   std::atomic<uint64_t> live{0};
   static constexpr uint64_t LIVE = uint64_t{1} << 32;
 
-  // Read by accessors while live.
-  uint64_t start = 0;
+  // Read by accessors while live; `start` and `base` also by hints, which may see them change.
+  std::atomic<uint64_t> start{0};
   uint64_t length = 0;
-  uint8_t* base = nullptr;  // where `start` is in memory
+  std::atomic<uint8_t*> base{nullptr};  // where `start` is in memory
   uint32_t access = 0;
   uint32_t pd = 0;
 
@@ -69,6 +69,16 @@ class KeyTable {
   // The work requests.
   bool bind(uint32_t pd, uint32_t rkey, uint32_t regionKey, uint64_t start, uint64_t length, uint32_t access);
   bool invalidate(uint32_t pd, uint32_t rkey);
+
+  // Begin to bring what a later access will need into the cache. Only a hint: it touches nothing and grants nothing.
+  void prefetch(uint32_t key, uint64_t address) const {
+    const KeyEntry* entry = find(key >> KEY_TAG_BITS);
+    if (entry == nullptr) return;
+    const uintptr_t target = reinterpret_cast<uintptr_t>(entry->base.load(std::memory_order_relaxed)) +
+                             (address - entry->start.load(std::memory_order_relaxed));
+    __builtin_prefetch(reinterpret_cast<const void*>(target));
+    __builtin_prefetch(reinterpret_cast<const void*>(target + 64));
+  }
 
   // Where [address, address + length) is, if `key` admits `need` there to `pd`; nullptr else. The memory stays valid
   // until the caller clears the hazard, which it does in any case.

@@ -149,6 +149,7 @@ void QueuePair::doorbell() {
     Wqe wqe;
     std::memcpy(&wqe, sendRing.entry(sent_), sizeof wqe);
     sent_++;
+    if (sent_ != posted) prefetchNext();
     WcStatus status = WcStatus::WR_FLUSH_ERR;
     if (state() == QpState::RTS) {
       status = hazards == nullptr ? WcStatus::LOC_QP_OP_ERR : execute(wqe, *hazards);
@@ -160,6 +161,17 @@ void QueuePair::doorbell() {
     if (status != WcStatus::SUCCESS || (wqe.sendFlags & send_flag::SIGNALED) != 0) complete(wqe, status);
   }
   sendRing.nicCounter().store(sent_, std::memory_order_release);
+}
+
+// An access waits for its own store to the hazard slot, so the cache misses of successive accesses do not overlap by
+// themselves.
+void QueuePair::prefetchNext() const {
+  if (state() != QpState::RTS || peer_ == nullptr) return;
+  Wqe next;
+  std::memcpy(&next, sendRing.entry(sent_), sizeof next);
+  if (next.opcode != Opcode::BIND_MW && next.opcode != Opcode::LOCAL_INV) {
+    peer_->pd_->device->keys.prefetch(next.rkey, next.remoteAddr);
+  }
 }
 
 void QueuePair::complete(const Wqe& wqe, WcStatus status) {

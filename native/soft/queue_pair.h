@@ -46,6 +46,7 @@ class QueuePair {
   WcStatus send(const Wqe& wqe, HazardSlot& hazards);
   WcStatus writeWithImm(const Wqe& wqe, HazardSlot& hazards);
   bool peerReady() const;
+  void prefetchNext() const;
   void complete(const Wqe& wqe, WcStatus status);
   bool takeReceive(RecvWqe& into);
   void completeReceive(const RecvWqe& wqe, WcStatus status, WcOpcode opcode, uint32_t byteLen, uint8_t flags,
