@@ -45,6 +45,15 @@ export class RawClient {
     this.#socket.end();
   }
 
+  /** Stops reading, until resume(). */
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#socket.resume();
+  }
+
   abort(): void {
     this.#socket.resetAndDestroy();
   }

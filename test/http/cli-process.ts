@@ -1,0 +1,60 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+
+const CLI = join(import.meta.dirname, '..', '..', 'http', 'cli.js');
+const START_TIMEOUT_MS = 20_000;
+
+/** How a process ended. */
+export interface Exit {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+/** The command-line program in a process of its own, which is killed at the latest by dispose. */
+export class CliProcess implements AsyncDisposable {
+  readonly child: ChildProcess;
+  readonly exited: Promise<Exit>;
+  stdout = '';
+  stderr = '';
+
+  constructor(args: readonly string[]) {
+    this.child = spawn(process.execPath, [CLI, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.child.stdout!.on('data', (chunk) => {
+      this.stdout += chunk;
+    });
+    this.child.stderr!.on('data', (chunk) => {
+      this.stderr += chunk;
+    });
+    // 'close', not 'exit': all output is there then.
+    this.exited = once(this.child, 'close').then(([code, signal]) => ({ code, signal }));
+  }
+
+  /** Starts a server on a free port and waits until it says where it listens. */
+  static async serve(
+    args: readonly string[] = [],
+  ): Promise<{ process: CliProcess; url: string; port: number }> {
+    const process = new CliProcess(['--port', '0', ...args]);
+    const deadline = AbortSignal.timeout(START_TIMEOUT_MS);
+    for (;;) {
+      const found = /http:\/\/[\w.:[\]]+:(\d+)\n/.exec(process.stdout);
+      if (found) return { process, url: found[0].trimEnd(), port: Number(found[1]) };
+      const data = once(process.child.stdout!, 'data', { signal: deadline });
+      const ended = process.exited.then(() => {
+        throw new Error(`the server ended: ${process.stderr}`);
+      });
+      data.catch(() => {});
+      ended.catch(() => {});
+      await Promise.race([data, ended]);
+    }
+  }
+
+  kill(signal: NodeJS.Signals): void {
+    this.child.kill(signal);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.child.exitCode === null && this.child.signalCode === null) this.child.kill('SIGKILL');
+    await this.exited;
+  }
+}
