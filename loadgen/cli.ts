@@ -74,7 +74,7 @@ program
   .addOption(
     new Option('--memory <size>', 'of the embedded store, such as 512MiB (default: 256MiB)').argParser(bytes),
   )
-  .option('--records <n>', 'records to load and to choose from', integer, 100_000)
+  .option('--records <n>', 'how many records there are', integer, 100_000)
   .option('--no-load', 'the records are there, from an earlier run with the same --records')
   .addOption(new Option('--operations <n>', 'end after n operations').argParser(integer).conflicts('seconds'))
   .addOption(new Option('--seconds <s>', 'end after s seconds (default: 10)').argParser(positive))
