@@ -14,7 +14,7 @@ const LAYERS: Record<string, readonly string[]> = {
 };
 
 // `from 'x'`, `import 'x'`, `import('x')` and `new URL('x', import.meta.url)`, the last being how workers are named.
-const SPECIFIER = /(?:\bfrom|\bimport|\bimport\(|\brequire\(|new URL\()\s*(['"])([^'"]+)\1/g;
+const SPECIFIER = /(?:\bfrom|\bimport|\bimport\(|\brequire\(|new URL\()\s*(['"])([\w@#./:-]+)\1/g;
 const COMMENT = /\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm;
 
 function importsOf(path: string): string[] {
