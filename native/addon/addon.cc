@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <unordered_map>
+#include <unordered_set>
 #include <variant>
 #include <vector>
 
@@ -22,6 +23,8 @@ template <typename T>
 using Ptr = std::shared_ptr<T>;
 
 struct WatchedChannel {
+  ~WatchedChannel() { channel->retire(); }
+
   Ptr<rnic::Channel> channel = std::make_shared<rnic::Channel>();
   std::unique_ptr<SignalWatch> watch;
 };
@@ -77,7 +80,10 @@ class Objects {
 
   void remove(const Napi::Value& handle) { byHandle_.erase(handle.As<Napi::Number>().Uint32Value()); }
 
-  void markAccepted(uint32_t handle) { serverSide_.emplace(handle, true); }
+  void markServerSide(uint32_t handle) { serverSide_.insert(handle); }
+  bool isServerSide(const Napi::Value& handle) const {
+    return serverSide_.count(handle.As<Napi::Number>().Uint32Value()) != 0;
+  }
   void closeConnection(uint32_t handle, rnic::Connection& connection) {
     const bool server = serverSide_.count(handle) != 0;
     connection.close(server ? rnic::Connection::Side::Listener : rnic::Connection::Side::Client);
@@ -89,7 +95,7 @@ class Objects {
 
  private:
   std::unordered_map<uint32_t, Object> byHandle_;
-  std::unordered_map<uint32_t, bool> serverSide_;
+  std::unordered_set<uint32_t> serverSide_;  // handles of connections that the listener's side has
   std::vector<rnic::QueuePair*> pairs_;
   uint32_t next_ = 1;
 };
@@ -341,7 +347,7 @@ Napi::Value connectionObject(Info info, Ptr<rnic::Connection> connection, bool s
   result.Set("id", static_cast<double>(connection->id));
   result.Set("qpCount", static_cast<double>(connection->qpCount()));
   const uint32_t handle = objects(info).add(std::move(connection));
-  if (server) objects(info).markAccepted(handle);
+  if (server) objects(info).markServerSide(handle);
   result.Set("handle", handle);
   return result;
 }
@@ -376,13 +382,21 @@ Napi::Value connectionState(Info info) {
   return Napi::String::New(info.Env(), names[static_cast<int>(connection->state())]);
 }
 
+const Ptr<rnic::Connection>& offeredConnection(Info info) {
+  const auto& connection = objects(info).get<rnic::Connection>(info[0]);
+  if (!objects(info).isServerSide(info[0])) {
+    throw VerbsError(VerbsError::Kind::Type, "the listener's side accepts or rejects a connection");
+  }
+  return connection;
+}
+
 Napi::Value acceptConnection(Info info) {
-  objects(info).get<rnic::Connection>(info[0])->accept(queuePairs(info, info[1]));
+  offeredConnection(info)->accept(queuePairs(info, info[1]));
   return info.Env().Undefined();
 }
 
 Napi::Value rejectConnection(Info info) {
-  objects(info).get<rnic::Connection>(info[0])->reject();
+  offeredConnection(info)->reject();
   return info.Env().Undefined();
 }
 

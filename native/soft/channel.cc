@@ -24,9 +24,13 @@ Channel::Channel() : fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
 }
 
 Channel::~Channel() {
+  retire();
+  close(fd_);
+}
+
+void Channel::retire() {
   std::lock_guard<std::mutex> lock(openMutex);
   openChannels.erase(fd_);
-  close(fd_);
 }
 
 void Channel::signal() {

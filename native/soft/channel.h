@@ -18,6 +18,8 @@ class Channel {
   void drain();
   // Block for at most this long; true if signalled.
   bool wait(double timeoutNs);
+  // Its owner has closed it: signalFd() finds it no more. What still completes into it may signal it, in vain.
+  void retire();
   // Signal the channel with this descriptor; false if no channel (any more) has it.
   static bool signalFd(int fd);
 

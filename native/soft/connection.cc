@@ -13,6 +13,31 @@ std::mutex listenersMutex;
 std::map<std::string, std::weak_ptr<Listener>> listeners;
 uint64_t nextListener = 1;
 std::atomic<uint64_t> nextConnectionId{1};
+
+// Takes all pairs for one connection or none: each may be in one only, and once.
+class QueuePairClaim {
+ public:
+  explicit QueuePairClaim(const std::vector<std::shared_ptr<QueuePair>>& qps) : qps_(qps) {
+    for (const auto& qp : qps_) {
+      if (qp->state() != QpState::RESET || !qp->claim()) {
+        release();
+        throw VerbsError(VerbsError::Kind::Type, "a queue pair to connect must be new, and named once");
+      }
+      claimed_++;
+    }
+  }
+  ~QueuePairClaim() { release(); }
+  // The connection has them now.
+  void keep() { claimed_ = 0; }
+
+ private:
+  void release() {
+    while (claimed_ > 0) qps_[--claimed_]->unclaim();
+  }
+
+  const std::vector<std::shared_ptr<QueuePair>>& qps_;
+  size_t claimed_ = 0;
+};
 }  // namespace
 
 Listener::Listener(std::string name, std::shared_ptr<Channel> channel)
@@ -88,13 +113,10 @@ std::shared_ptr<Connection> Connection::request(const std::string& address,
                                                 std::shared_ptr<Channel> channel) {
   std::shared_ptr<Listener> listener = Listener::find(address);
   if (listener == nullptr) throw VerbsError(VerbsError::Kind::NoListener, "nobody listens at " + address);
-  for (const auto& qp : qps) {
-    if (qp->state() != QpState::RESET || qp->remoteQpNum() != 0) {
-      throw VerbsError(VerbsError::Kind::Type, "a queue pair to connect must be new");
-    }
-  }
-  std::shared_ptr<Connection> connection(new Connection(listener, std::move(qps), std::move(channel)));
+  QueuePairClaim claim(qps);
+  std::shared_ptr<Connection> connection(new Connection(listener, qps, std::move(channel)));
   if (!listener->offer(connection)) throw VerbsError(VerbsError::Kind::NoListener, "nobody listens at " + address);
+  claim.keep();
   return connection;
 }
 
@@ -105,13 +127,10 @@ Connection::State Connection::state() {
 
 void Connection::accept(std::vector<std::shared_ptr<QueuePair>> qps) {
   if (qps.size() != qpCount_) throw VerbsError(VerbsError::Kind::Range, "as many queue pairs are needed as came");
-  for (const auto& qp : qps) {
-    if (qp->state() != QpState::RESET || qp->remoteQpNum() != 0) {
-      throw VerbsError(VerbsError::Kind::Type, "a queue pair to connect must be new");
-    }
-  }
   std::lock_guard<std::mutex> lock(mutex_);
   if (state_ != State::Connecting) throw VerbsError(VerbsError::Kind::Closed, "the client is gone");
+  QueuePairClaim claim(qps);
+  claim.keep();
   server_ = std::move(qps);
   for (size_t i = 0; i < qpCount_; i++) QueuePair::connect(client_[i], server_[i]);
   state_ = State::Established;
@@ -122,6 +141,7 @@ void Connection::reject() {
   std::lock_guard<std::mutex> lock(mutex_);
   if (state_ != State::Connecting) return;
   state_ = State::Rejected;
+  for (const auto& qp : client_) qp->unclaim();
   client_.clear();
   clientChannel_->signal();
 }
@@ -131,8 +151,8 @@ void Connection::close(Side side) {
   const State before = state_;
   if (before == State::Rejected || before == State::Closed) return;
   state_ = State::Closed;
-  for (const auto& qp : client_) qp->fail();
-  for (const auto& qp : server_) qp->fail();
+  for (const auto& qp : client_) qp->end();
+  for (const auto& qp : server_) qp->end();
   client_.clear();
   server_.clear();
   lock.unlock();

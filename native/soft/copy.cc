@@ -37,7 +37,7 @@ bool misaligned(const uint8_t* pointer) { return (reinterpret_cast<uintptr_t>(po
 
 void copyFromRemote(uint8_t* local, const uint8_t* remote, uint64_t length) {
   if (!RNIC_WORDS_ONLY && length > SMALL_COPY) {
-    std::memcpy(local, remote, length);
+    std::memmove(local, remote, length);
     return;
   }
   while (length > 0 && misaligned(remote)) readOne<uint8_t>(local, remote, length);
@@ -47,7 +47,7 @@ void copyFromRemote(uint8_t* local, const uint8_t* remote, uint64_t length) {
 
 void copyToRemote(uint8_t* remote, const uint8_t* local, uint64_t length) {
   if (!RNIC_WORDS_ONLY && length > SMALL_COPY) {
-    std::memcpy(remote, local, length);
+    std::memmove(remote, local, length);
     return;
   }
   while (length > 0 && misaligned(remote)) writeOne<uint8_t>(remote, local, length);

@@ -102,7 +102,7 @@ uint32_t KeyTable::addRegion(std::shared_ptr<HostMemory> memory, uint64_t offset
   entry.start.store(iova, std::memory_order_relaxed);
   entry.length = length;
   entry.base.store(memory->data() + offset, std::memory_order_relaxed);
-  entry.access = access;
+  entry.access = access | LOCAL_READ;
   entry.windows = 0;
   entry.memory = std::move(memory);
   const uint32_t key = index << KEY_TAG_BITS | entry.tag;

@@ -50,6 +50,9 @@ struct alignas(64) HazardSlot {
 // The calling thread's slot; nullptr if too many threads have one.
 HazardSlot* threadHazardSlot();
 
+// The right to be the source of a local buffer: every region grants it, no window does. Beside the flags of access.
+constexpr uint32_t LOCAL_READ = access::ALL + 1;
+
 class KeyTable {
  public:
   KeyTable();

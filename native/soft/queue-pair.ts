@@ -1,6 +1,6 @@
 import { addon } from '../addon.js';
 import type { QueuePair } from '../contract.js';
-import { Access, Opcode, type QpState, RecvWqeLayout, RingLayout, WqeLayout } from '../verbs.js';
+import { Access, Opcode, QpState, RecvWqeLayout, RingLayout, WqeLayout } from '../verbs.js';
 import type { SoftDevice } from './device.js';
 
 const { doorbell } = addon;
@@ -32,8 +32,9 @@ export class SoftQueuePair implements QueuePair {
   private readonly device: SoftDevice;
   private readonly send: Uint32Array;
   private readonly recv: Uint32Array;
-  private readonly sendDepth: number;
-  private readonly recvDepth: number;
+  /** 0 when closed: then nothing can be posted. */
+  private sendDepth: number;
+  private recvDepth: number;
   /** Posted, uint32. */
   private sent = 0;
   private received = 0;
@@ -70,6 +71,8 @@ export class SoftQueuePair implements QueuePair {
   }
 
   modify(state: QpState, access: number = ALL_REMOTE): void {
+    // The reset drops what was posted, rung or not.
+    if (state === QpState.RESET) Atomics.store(this.send, USER, this.sent);
     addon.modifyQp(this.handle, state, access);
   }
 
@@ -188,6 +191,8 @@ export class SoftQueuePair implements QueuePair {
     if (this.handle === 0) return;
     addon.closeQp(this.handle);
     this.handle = 0;
+    this.sendDepth = 0;
+    this.recvDepth = 0;
     this.place = CLOSED;
     this.device.children.delete(this);
   }

@@ -72,12 +72,16 @@ QueuePair::QueuePair(std::shared_ptr<ProtectionDomain> pd, std::shared_ptr<Compl
 }
 
 void QueuePair::connect(const std::shared_ptr<QueuePair>& one, const std::shared_ptr<QueuePair>& other) {
-  one->peer_ = other;
-  other->peer_ = one;
-  one->remoteQpNum_.store(other->qpNum);
-  other->remoteQpNum_.store(one->qpNum);
-  one->state_.store(QpState::RTS, std::memory_order_seq_cst);
-  other->state_.store(QpState::RTS, std::memory_order_seq_cst);
+  one->join(other);
+  other->join(one);
+}
+
+void QueuePair::join(const std::shared_ptr<QueuePair>& peer) {
+  std::lock_guard<SpinLock> lock(joinLock_);
+  if (closed_) return;
+  peer_ = peer;
+  remoteQpNum_.store(peer->qpNum);
+  state_.store(QpState::RTS, std::memory_order_seq_cst);
 }
 
 void QueuePair::modify(QpState next, uint32_t rights) {
@@ -87,7 +91,7 @@ void QueuePair::modify(QpState next, uint32_t rights) {
                        (now == QpState::INIT && next == QpState::RTR) || (now == QpState::RTR && next == QpState::RTS) ||
                        (now == QpState::RTS && next == QpState::RTS);
   if (next == QpState::ERR) {
-    fail();
+    end();
     return;
   }
   if (next == QpState::RESET) {
@@ -120,12 +124,20 @@ void QueuePair::fail() {
   }
 }
 
-void QueuePair::close() {
-  if (closed_) return;
-  closed_ = true;
-  fail();
+void QueuePair::end() {
   state_.store(QpState::ERR, std::memory_order_seq_cst);
-  peer_.reset();
+  flushReceives();
+}
+
+void QueuePair::close() {
+  std::shared_ptr<QueuePair> peer;
+  {
+    std::lock_guard<SpinLock> lock(joinLock_);
+    if (closed_) return;
+    closed_ = true;
+    peer.swap(peer_);
+  }
+  end();
   pd_->users--;
   sendCq_->users--;
   recvCq_->users--;
@@ -215,7 +227,7 @@ WcStatus QueuePair::execute(const Wqe& wqe, HazardSlot& hazards) {
 
 WcStatus QueuePair::transfer(const Wqe& wqe, HazardSlot& hazards, bool isRead) {
   const bool isInline = (wqe.sendFlags & send_flag::INLINE) != 0;
-  const uint32_t localNeed = isRead ? access::LOCAL_WRITE : 0;
+  const uint32_t localNeed = isRead ? access::LOCAL_WRITE : LOCAL_READ;
   const uint32_t remoteNeed = isRead ? access::REMOTE_READ : access::REMOTE_WRITE;
   const KeyTable& localKeys = pd_->device->keys;
   uint64_t done = 0;
@@ -275,7 +287,7 @@ WcStatus QueuePair::send(const Wqe& wqe, HazardSlot& hazards) {
   if (isInline) {
     from = reinterpret_cast<const uint8_t*>(&wqe.localAddr);
   } else if (wqe.length > 0) {
-    from = pd_->device->keys.resolve(hazards.local, wqe.lkey, pd_->number, wqe.localAddr, wqe.length, 0);
+    from = pd_->device->keys.resolve(hazards.local, wqe.lkey, pd_->number, wqe.localAddr, wqe.length, LOCAL_READ);
     if (from == nullptr) return WcStatus::LOC_PROT_ERR;
   }
   if (!peerReady()) return WcStatus::RETRY_EXC_ERR;
