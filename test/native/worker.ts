@@ -18,7 +18,7 @@ export interface WorkerTask {
 }
 
 /** Places in {@link WorkerTask.shared}. */
-export const Shared = { STOP: 0, RKEY: 1, ADDRESS: 2, READY: 3 } as const;
+export const Shared = { STOP: 0, RKEY: 1, ADDRESS: 2, READY: 3, START: 4 } as const;
 
 /** The word that `write-words` writes in its n-th round: both halves are the same. */
 export function wordOf(round: number): bigint {
@@ -60,12 +60,14 @@ function work({ kind, address, shared, rkey, count, ending }: WorkerTask): void 
       parentPort!.postMessage(0);
       return;
     case 'add':
+      Atomics.wait(flags, Shared.START, 0, 20_000);
       for (let i = 0; i < count; i++) {
         check(side.status((f) => side.qp.postFaa(1, f, 0, side.mr.lkey, 0, rkey, 3, 1)));
       }
       parentPort!.postMessage(count);
       return;
     case 'swap':
+      Atomics.wait(flags, Shared.START, 0, 20_000);
       parentPort!.postMessage(swap(side, rkey, count));
   }
 }
