@@ -128,7 +128,7 @@ test('words are never torn for a reader, whoever writes', async () => {
 
 test('fetch-and-add and compare-and-swap of several threads lose nothing', async () => {
   const node = startNode();
-  const count = 20_000;
+  const count = 300_000;
   const running: Running[] = [];
   node.side.words[1] = 0xffffff00n;
   for (const kind of ['add', 'swap', 'add', 'swap'] as const)
