@@ -339,7 +339,8 @@ export class NodeConnection {
       }
       pair.broken = false;
       if (this.pairs[this.inService]!.broken) this.inService = index;
-      this.sendWaiting();
+      this.poll();
+      this.watch();
     } catch (error) {
       this.lose(
         new PatronusError(PatronusErrorCode.DISCONNECTED, 'a broken queue pair could not be rebuilt', {
@@ -354,7 +355,11 @@ export class NodeConnection {
   }
 
   private get busy(): boolean {
-    return this.calls.pending > 0 || this.freeBatches.length + this.failedBatches.length < BATCH_SLOTS;
+    return (
+      this.waiting.length > 0 ||
+      this.calls.pending > 0 ||
+      this.freeBatches.length + this.failedBatches.length < BATCH_SLOTS
+    );
   }
 
   /** Look after what is under way: poll for some turns of the event loop, then sleep on the channel. */
@@ -376,8 +381,11 @@ export class NodeConnection {
   }
 
   private poll(): number {
-    const count = this.calls.poll() + this.takeCompletions();
-    if (this.waiting.length > 0) this.sendWaiting();
+    let count = this.calls.poll() + this.takeCompletions();
+    if (this.waiting.length > 0) {
+      this.sendWaiting();
+      count += this.takeCompletions();
+    }
     if (this.sendCq.poll(this.completion)) {
       this.lose(
         new PatronusError(PatronusErrorCode.DISCONNECTED, 'the memory node takes no messages any more'),
