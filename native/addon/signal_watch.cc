@@ -28,11 +28,15 @@ void SignalWatch::signalled(uv_poll_t* poll, int, int) {
   State& state = *static_cast<State*>(poll->data);
   state.channel->drain();
   if (state.listener.IsEmpty()) return;
-  Napi::HandleScope scope(state.env);
-  try {
-    const Napi::Function listener = state.listener.Value();
-    listener.MakeCallback(state.env.Global(), std::initializer_list<napi_value>{});
-  } catch (const Napi::Error& error) {
-    napi_fatal_exception(state.env, error.Value());
+  // Bare Node-API, as its failures must not throw: on a thread that is being terminated no JavaScript can run any more,
+  // nor can an error object be made.
+  const napi_env env = state.env;
+  const Napi::HandleScope scope(state.env);
+  napi_value global;
+  if (napi_get_global(env, &global) != napi_ok) return;
+  if (napi_make_callback(env, nullptr, global, state.listener.Value(), 0, nullptr, nullptr) != napi_pending_exception) {
+    return;
   }
+  napi_value exception;
+  if (napi_get_and_clear_last_exception(env, &exception) == napi_ok) napi_fatal_exception(env, exception);
 }

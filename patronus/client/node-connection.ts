@@ -77,6 +77,7 @@ export class NodeConnection {
   private readonly failedBatches: number[] = [];
   /** Batches that wait for a pair in service, or for room. */
   private readonly waiting: OperationBatch[] = [];
+  private readonly flushed: OperationBatch[] = [];
   private readonly owned: { close(): void }[];
   private polling = false;
   private timer: NodeJS.Timeout | undefined;
@@ -297,14 +298,20 @@ export class NodeConnection {
       if (status === WcStatus.SUCCESS) {
         this.freeBatches.push(slot);
         batch.complete(RetCode.Ok, batch.count);
+        continue;
+      }
+      this.failedBatches.push(slot);
+      if (!pair.broken) this.replace(pair);
+      const executed = completion.wrId & (MAX_BATCH - 1);
+      if (status === WcStatus.WR_FLUSH_ERR && executed === 0) {
+        // Behind another batch's fault: nothing of this one was executed, so it goes over the next pair.
+        this.flushed.push(batch);
       } else {
-        this.failedBatches.push(slot);
-        const outcome =
-          status === WcStatus.REM_ACCESS_ERR ? RetCode.RdmaProtectionErr : RetCode.RdmaExecutionErr;
-        if (!pair.broken) this.replace(pair);
-        batch.complete(outcome, completion.wrId & (MAX_BATCH - 1));
+        const refused = status === WcStatus.REM_ACCESS_ERR;
+        batch.complete(refused ? RetCode.RdmaProtectionErr : RetCode.RdmaExecutionErr, executed);
       }
     }
+    if (this.flushed.length > 0) this.waiting.unshift(...this.flushed.splice(0));
     return count;
   }
 
