@@ -129,13 +129,18 @@ export class Directory {
     const expired = this.expire(now);
     const taken = this.takeRequests(now);
     if (expired === 0 && taken === 0) return false;
+    this.publishUse();
     this.post();
     this.takeSendErrors();
     this.dropCondemned();
-    if (expired > 0) this.recordLateness(expired);
+    if (expired > 0) this.recordExpiries(expired);
+    return true;
+  }
+
+  /** Before the answers go out: who has one sees the counters that belong to it. */
+  private publishUse(): void {
     this.counters[StatIndex.liveLeases] = this.leases.live;
     this.counters[StatIndex.allocatedBytes] = this.allocator.allocatedBytes;
-    return true;
   }
 
   private sleep(): void {
@@ -194,6 +199,7 @@ export class Directory {
     this.connections[connection.slot] = undefined;
     this.slotOfLink.delete(connection.link.id);
     connection.close();
+    this.publishUse();
     this.counters[StatIndex.connections]!--;
   }
 
@@ -211,7 +217,6 @@ export class Directory {
       this.expiredDeadlines[count++] = deadlines.earliestNs;
       this.end(deadlines.earliestLease);
     }
-    this.counters[StatIndex.expired]! += count;
     return count;
   }
 
@@ -223,7 +228,9 @@ export class Directory {
     this.touch(connection);
   }
 
-  private recordLateness(count: number): void {
+  /** After their windows are unbound. */
+  private recordExpiries(count: number): void {
+    this.counters[StatIndex.expired]! += count;
     const now = nowNs();
     for (let i = 0; i < count; i++) {
       const lateness = now - this.expiredDeadlines[i]!;
