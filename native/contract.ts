@@ -75,7 +75,7 @@ export interface QueuePairInit {
 
 /**
  * Reliable connection. The post calls write a work request into the ring and return false if the ring is full; nothing
- * happens before the doorbell. `wrId` is a uint32, `flags` are SendFlag, 64-bit values travel as halves (uint32).
+ * happens before the doorbell. They check nothing and throw nothing: a value too large for its field is cut to it. `wrId` is a uint32, `flags` are SendFlag, 64-bit values travel as halves (uint32).
  * Completions of failed requests always appear; those of successful ones only with SendFlag.SIGNALED.
  */
 export interface QueuePair {
