@@ -171,9 +171,11 @@ export class OperationBatch implements Batch {
     const at = this.count;
     if (at === MAX_BATCH || this.submitted) return RetCode.Invalid;
     if (!(lease instanceof LeaseHandle) || lease.node !== this.node) return RetCode.Invalid;
-    if (!(buffer instanceof RegisteredBuffer)) return RetCode.Invalid;
+    if (!(buffer instanceof RegisteredBuffer) || buffer.pool !== this.node.buffers) return RetCode.Invalid;
     // A neighbour in the slab must not be read or overwritten by mistake: the NIC sees only the slab.
-    if (!(bufferOffset >= 0 && size >= 0 && bufferOffset + size <= buffer.size)) return RetCode.Invalid;
+    if (bufferOffset >>> 0 !== bufferOffset || size >>> 0 !== size || bufferOffset + size > buffer.size) {
+      return RetCode.Invalid;
+    }
     // Before the start of the node's memory there is no address; such an access is out of every lease's bounds.
     const remote = lease.offset + offset;
     if (!Number.isSafeInteger(remote)) return RetCode.Invalid;

@@ -6,6 +6,7 @@ import {
   type ProtectionDomain,
 } from '../../native/index.js';
 import type { RdmaBuffer } from '../api.js';
+import { PatronusError, PatronusErrorCode } from '../errors.js';
 
 const MIN_SHIFT = 6;
 const SLAB_BYTES = 1 << 20;
@@ -13,6 +14,8 @@ const MAX_BUFFER_BYTES = 2 ** 30;
 
 /** A piece of registered memory: what {@link RdmaBuffer} is inside. */
 export class RegisteredBuffer implements RdmaBuffer {
+  /** Where it belongs: on another client's device its key names other memory. */
+  readonly pool: BufferPool;
   readonly bytes: Uint8Array;
   readonly words: Uint32Array;
   readonly size: number;
@@ -22,7 +25,8 @@ export class RegisteredBuffer implements RdmaBuffer {
   /** Whether a user has it now. */
   inUse = false;
 
-  constructor(memory: HostMemory, address: number, size: number, lkey: number) {
+  constructor(pool: BufferPool, memory: HostMemory, address: number, size: number, lkey: number) {
+    this.pool = pool;
     this.bytes = new Uint8Array(memory.buffer, address, size);
     this.words = new Uint32Array(memory.buffer, address, size / 4);
     this.size = size;
@@ -41,6 +45,7 @@ export class BufferPool {
   private slab: HostMemory | undefined;
   private slabLkey = 0;
   private slabUsed = 0;
+  private closed = false;
 
   constructor(device: Device, pd: ProtectionDomain) {
     this.device = device;
@@ -49,6 +54,7 @@ export class BufferPool {
   }
 
   get(size: number): RegisteredBuffer {
+    if (this.closed) throw new PatronusError(PatronusErrorCode.CLOSED, 'the client is closed');
     if (!Number.isInteger(size) || size < 1 || size > MAX_BUFFER_BYTES) {
       throw new RangeError(`size of a buffer must be 1..${MAX_BUFFER_BYTES} bytes, not ${size}`);
     }
@@ -65,6 +71,7 @@ export class BufferPool {
   }
 
   close(): void {
+    this.closed = true;
     for (const region of this.regions) region.close();
     for (const memory of this.memories) memory.close();
   }
@@ -72,7 +79,7 @@ export class BufferPool {
   private cut(size: number): RegisteredBuffer {
     if (size > SLAB_BYTES / 4) {
       const memory = this.device.allocMemory(size);
-      return new RegisteredBuffer(memory, 0, size, this.register(memory));
+      return new RegisteredBuffer(this, memory, 0, size, this.register(memory));
     }
     if (this.slab === undefined || this.slabUsed + size > SLAB_BYTES) {
       this.slab = this.device.allocMemory(SLAB_BYTES);
@@ -81,7 +88,7 @@ export class BufferPool {
     }
     const address = this.slabUsed;
     this.slabUsed += size;
-    return new RegisteredBuffer(this.slab, address, size, this.slabLkey);
+    return new RegisteredBuffer(this, this.slab, address, size, this.slabLkey);
   }
 
   private register(memory: HostMemory): number {

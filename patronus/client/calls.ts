@@ -7,12 +7,13 @@ import { clearMessage, MESSAGE_BYTES, MESSAGE_WORDS, Word } from '../wire/messag
 export const MAX_CALLS = 32;
 
 interface Call {
+  readonly madeAtMs: number;
   readonly fill: (words: Uint32Array, at: number) => void;
   readonly take: (words: Uint32Array, at: number) => void;
   readonly fail: (error: PatronusError) => void;
 }
 
-const ABANDONED: Call = { fill: () => {}, take: () => {}, fail: () => {} };
+const ABANDONED: Call = { madeAtMs: 0, fill: () => {}, take: () => {}, fail: () => {} };
 
 /**
  * Requests to a directory and their replies, over the control pair. A request's number is its slot and, above it, a
@@ -24,7 +25,6 @@ export class Calls {
   private readonly words: Uint32Array;
   private readonly lkey: number;
   private readonly underWay: (Call | undefined)[] = new Array<Call | undefined>(MAX_CALLS).fill(undefined);
-  private readonly sentAtMs = new Float64Array(MAX_CALLS);
   private readonly freeSlots: number[] = [];
   private readonly waiting: Call[] = [];
   private sequence = 0;
@@ -49,7 +49,12 @@ export class Calls {
   /** Send what `fill` writes; resolves to what `take` makes of the reply, synchronously with its arrival. */
   call<T>(fill: Call['fill'], take: (words: Uint32Array, at: number) => T): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      const call: Call = { fill, take: (words, at) => resolve(take(words, at)), fail: reject };
+      const call: Call = {
+        madeAtMs: performance.now(),
+        fill,
+        take: (words, at) => resolve(take(words, at)),
+        fail: reject,
+      };
       if (this.freeSlots.length > 0) this.send(call);
       else this.waiting.push(call);
     });
@@ -70,13 +75,23 @@ export class Calls {
     return count;
   }
 
-  /** Fail the requests that were sent before this time. Their slots stay taken until the replies come. */
+  /**
+   * Fail the requests that were made before this time and have no answer yet. The slots of those that were sent stay
+   * taken until the replies come.
+   */
   failOlderThan(ms: number): void {
+    // This thread may have been kept from looking: what has come is not late.
+    this.poll();
     for (let slot = 0; slot < MAX_CALLS; slot++) {
       const call = this.underWay[slot];
-      if (call === undefined || call === ABANDONED || this.sentAtMs[slot]! >= ms) continue;
+      if (call === undefined || call === ABANDONED || call.madeAtMs >= ms) continue;
       this.underWay[slot] = ABANDONED;
       call.fail(new PatronusError(PatronusErrorCode.TIMEOUT, 'no answer in time: the outcome is unknown'));
+    }
+    // In the order in which they were made.
+    while (this.waiting.length > 0 && this.waiting[0]!.madeAtMs < ms) {
+      const error = new PatronusError(PatronusErrorCode.TIMEOUT, 'earlier requests have no answer: not sent');
+      this.waiting.shift()!.fail(error);
     }
   }
 
@@ -89,7 +104,6 @@ export class Calls {
     const slot = this.freeSlots.pop()!;
     const at = slot * MESSAGE_WORDS;
     this.underWay[slot] = call;
-    this.sentAtMs[slot] = performance.now();
     clearMessage(this.words, at);
     call.fill(this.words, at);
     this.sequence = (this.sequence + 1) & 0x3ffffff;

@@ -149,7 +149,9 @@ export class Patronus implements PatronusClient {
   }
 
   putRdmaBuffer(buffer: RdmaBuffer): void {
-    if (!(buffer instanceof RegisteredBuffer)) throw new TypeError('not a buffer of getRdmaBuffer');
+    if (!(buffer instanceof RegisteredBuffer) || buffer.pool !== this.buffers) {
+      throw new TypeError('not a buffer of this client');
+    }
     this.buffers.put(buffer);
   }
 
@@ -179,9 +181,10 @@ export class Patronus implements PatronusClient {
     return connection;
   }
 
-  /** Of the lease's node; of any node for what is no lease, where the batch then says so. */
+  /** Of the lease's node; of any node for what is no lease of this client, where the batch then says so. */
   private batchFor(lease: Lease): Batch {
-    return (lease instanceof LeaseHandle ? lease.node : this.connections[0]!).newBatch();
+    const own = lease instanceof LeaseHandle && this.connections.includes(lease.node);
+    return (own ? lease.node : this.connections[0]!).newBatch();
   }
 
   private checkOpen(): void {

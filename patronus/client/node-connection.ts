@@ -18,6 +18,7 @@ import {
   type AcquireRequest,
   type AcquireResult,
   AcquireStatus,
+  ModifyFlag,
   type NodeLayout,
   RetCode,
 } from '../api.js';
@@ -195,6 +196,10 @@ export class NodeConnection {
         return Promise.reject(new RangeError(`${name} must be an integer from 0, not ${value}`));
       }
     }
+    // The message has room for 16 flags; one above must not get lost on the way.
+    if ((flags & 0xffff) !== flags) {
+      return Promise.resolve({ status: AcquireStatus.InvalidErr, lease: undefined });
+    }
     const type = write ? MessageType.ACQUIRE_WRITE : MessageType.ACQUIRE_READ;
     return this.call(
       type,
@@ -225,6 +230,7 @@ export class NodeConnection {
 
   async relinquish(lease: LeaseHandle, flags: number): Promise<RetCode> {
     if (lease.ended) return RetCode.NotFound;
+    if (flags !== 0 && flags !== ModifyFlag.WithDeallocation) return RetCode.Invalid;
     lease.ended = true;
     const status = await this.call(
       MessageType.RELINQUISH,

@@ -105,11 +105,17 @@ export class ClientConnection {
     this.control.postSend(this.slot << BUFFER_BITS, 0, address, this.messageRegion.lkey, MESSAGE_BYTES);
   }
 
-  /** Bring a broken data pair back; false if there is no such pair. */
+  /** Bring a broken data pair back; false if there is no such pair or its client has broken it again meanwhile. */
   recycle(index: number): boolean {
     const qp = this.data[index];
     if (qp === undefined) return false;
-    for (const state of [QpState.RESET, QpState.INIT, QpState.RTR, QpState.RTS]) qp.modify(state);
+    // The client's thread can fail the pair at any step, by a bad access or by the end of its connection; a pair in ERR
+    // makes no further step, which modify() says by throwing.
+    try {
+      for (const state of [QpState.RESET, QpState.INIT, QpState.RTR, QpState.RTS]) qp.modify(state);
+    } catch {
+      return false;
+    }
     return true;
   }
 

@@ -67,6 +67,12 @@ describe('acquire', () => {
     expect((await client.getRlease({ offset: 0, size: 1, termNs: 0 })).status).toBe(AcquireStatus.InvalidErr);
     const unknown = await client.getRlease({ offset: 0, size: 1, termNs: 1, flags: 1 << 9 });
     expect(unknown.status).toBe(AcquireStatus.InvalidErr);
+    // None gets lost in the 16 bits of the message.
+    for (const flags of [1 << 16, 0x10001, 2 ** 32, -1, 1.5, Number.NaN]) {
+      const wild = await client.getWlease({ offset: 0, size: 1, termNs: 1e9, flags });
+      expect([wild.status, wild.lease]).toEqual([AcquireStatus.InvalidErr, undefined]);
+    }
+    expect(node.stats().liveLeases).toBe(0);
     await expect(client.getRlease({ offset: -1, size: 1, termNs: 1 })).rejects.toThrow(RangeError);
     await expect(client.getRlease({ offset: 0.5, size: 1, termNs: 1 })).rejects.toThrow(RangeError);
     await expect(client.getRlease({ offset: 0, size: Number.NaN, termNs: 1 })).rejects.toThrow(RangeError);
@@ -96,6 +102,27 @@ describe('acquire', () => {
     await Promise.all(leases.map((lease) => lease.relinquish()));
     expect(node.stats().liveLeases).toBe(0);
   });
+});
+
+test('thousands of requests at once', async () => {
+  await using big = await PatronusNode.start({ allocBytes: 65536 });
+  await using many = await Patronus.connect({ nodes: [big.endpoint] });
+  for (let round = 0; round < 3; round++) {
+    const grants = Array.from({ length: 4000 }, (_, i) =>
+      many.getWlease({ offset: (i % 1024) * 64, size: 64, termNs: LONG_NS }),
+    );
+    const leases = (await Promise.all(grants)).map((result) => result.lease!);
+    expect(big.stats().liveLeases).toBe(4000);
+    // Every second ends while another begins.
+    const ends = leases.map((lease, i) =>
+      i % 2 === 0 ? lease.relinquish() : many.readLease({ offset: 0, size: 8, termNs: LONG_NS }),
+    );
+    const begun = (await Promise.all(ends)).filter((lease) => lease !== undefined);
+    expect(big.stats().liveLeases).toBe(4000);
+    const odd = leases.filter((_, i) => i % 2 === 1);
+    await Promise.all([...odd, ...begun].map((lease) => lease.relinquish()));
+    expect(big.stats().liveLeases).toBe(0);
+  }
 });
 
 describe('the end of a lease', () => {
@@ -149,6 +176,16 @@ describe('the end of a lease', () => {
     function fail(error: unknown): never {
       throw error;
     }
+  });
+
+  test('is not brought about by a malformed request', async () => {
+    const lease = await client.writeLease({ offset: 0, size: 64, termNs: LONG_NS });
+    for (const flags of [2, 1 << 16, 0x10001, -1, 0.5, Number.NaN]) {
+      expect(await client.relinquish(lease, flags)).toBe(RetCode.Invalid);
+    }
+    await lease.write(0, Uint8Array.of(1));
+    await lease.relinquish();
+    expect(node.stats().liveLeases).toBe(0);
   });
 
   test("is not a stranger's to bring about", async () => {
@@ -250,6 +287,40 @@ describe('batches', () => {
   });
 });
 
+test.each([
+  [{ nodeId: -1 }],
+  [{ nodeId: 65536 }],
+  [{ leaseBytes: -1 }],
+  [{ leaseBytes: 0.5 }],
+  [{ allocBytes: Number.NaN }],
+  [{ maxLeases: 0 }],
+  [{ maxLeases: 4, maxLeasesPerClient: 5 }],
+  [{ maxClients: 0 }],
+])('a node does not start with %o', async (options) => {
+  await expect(PatronusNode.start(options)).rejects.toThrow(RangeError);
+});
+
+test('leases of all clients together are bounded too', async () => {
+  await using small = await PatronusNode.start({ allocBytes: 65536, maxLeases: 10, maxLeasesPerClient: 8 });
+  await using one = await Patronus.connect({ nodes: [small.endpoint] });
+  await using two = await Patronus.connect({ nodes: [small.endpoint] });
+  const range = { offset: 0, size: 64, termNs: LONG_NS };
+  const all = (owner: Patronus) => Promise.all(Array.from({ length: 9 }, () => owner.getWlease(range)));
+  const granted = (results: { status: AcquireStatus }[]) =>
+    results.filter((result) => result.status === AcquireStatus.Success).length;
+  const first = await all(one);
+  expect(first[8]!.status).toBe(AcquireStatus.NoMw);
+  expect(granted(first)).toBe(8);
+  expect(granted(await all(two))).toBe(2);
+  expect(small.stats()).toMatchObject({ liveLeases: 10, refused: 8 });
+  // An allocation that gets no lease is given back.
+  const flags = AcquireFlag.WithAllocation;
+  expect((await two.getWlease({ size: 64, termNs: LONG_NS, flags })).status).toBe(AcquireStatus.NoMw);
+  expect(small.stats().allocatedBytes).toBe(0);
+  await first[0]!.lease!.relinquish();
+  expect((await two.getWlease(range)).status).toBe(AcquireStatus.Success);
+});
+
 describe('connections', () => {
   test('as many as the node takes', async () => {
     const others = await Promise.all([1, 2, 3].map(() => Patronus.connect({ nodes: [node.endpoint] })));
@@ -280,6 +351,22 @@ describe('connections', () => {
     });
   });
 
+  test('a closed client says so', async () => {
+    const lease = await client.writeLease({ offset: 0, size: 64, termNs: LONG_NS });
+    const pending = client.readLease({ offset: 0, size: 64, termNs: LONG_NS });
+    const closing = client.close();
+    await expect(pending).rejects.toMatchObject({ code: 'ERR_PATRONUS_CLOSED' });
+    await closing;
+    await client.close();
+    const closed = { code: 'ERR_PATRONUS_CLOSED' };
+    for (const size of [8, 2 ** 20]) await expect(lease.read(0, size)).rejects.toMatchObject(closed);
+    await expect(lease.write(0, new Uint8Array(8))).rejects.toMatchObject(closed);
+    await expect(lease.faa(0, 1n)).rejects.toMatchObject(closed);
+    await expect(lease.relinquish()).rejects.toMatchObject(closed);
+    expect(() => client.getRdmaBuffer(8)).toThrow(expect.objectContaining(closed));
+    expect(() => client.createBatch()).toThrow(expect.objectContaining(closed));
+  });
+
   test('the end of the node ends what is under way, and everything later', async () => {
     const lease = await client.writeLease({ offset: 0, size: 64, termNs: LONG_NS });
     const pending = Array.from({ length: 100 }, () =>
@@ -297,6 +384,27 @@ describe('connections', () => {
       code: 'ERR_PATRONUS_DISCONNECTED',
     });
     await node.close();
+  });
+
+  test('threads that work at once see their own leases only', async () => {
+    const url = new URL('./sharing-thread.js', import.meta.url);
+    const workers = [1, 2, 3].map(
+      (id) => new Worker(url, { workerData: { endpoint: node.endpoint, id, seed: 5 } }),
+    );
+    const reports = await Promise.all(
+      workers.map(
+        (worker) =>
+          new Promise<{ added: number; wrong: string[] }>((resolve, reject) => {
+            worker.once('message', resolve).once('error', reject);
+          }),
+      ),
+    );
+    expect(reports.flatMap((report) => report.wrong)).toEqual([]);
+    await until(() => node.stats().connections === 1 && node.stats().liveLeases === 0);
+    const shared = await client.readLease({ offset: 0, size: 8, termNs: LONG_NS });
+    const total = new BigUint64Array((await shared.read(0, 8)).buffer)[0];
+    expect(total).toBe(BigInt(reports.reduce((sum, report) => sum + report.added, 0)));
+    expect(node.stats().allocatedBytes).toBe(0);
   });
 
   test('threads that die at any moment leave nothing behind', async () => {

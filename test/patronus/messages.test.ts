@@ -39,6 +39,7 @@ afterEach(async () => {
 class RawClient {
   readonly words: Uint32Array;
   readonly control: QueuePair;
+  readonly data: QueuePair;
   private readonly device: Device = openDevice();
   private readonly lkey: number;
   private readonly cq;
@@ -61,9 +62,12 @@ class RawClient {
     this.cq = this.device.createCq(64);
     const queues = { sendCq: this.cq, recvCq: this.cq, maxSendWr: 16, maxRecvWr: 16 };
     this.control = pd.createQp(queues);
+    // Its faults are nobody's answer.
+    const dataCq = this.device.createCq(64);
+    this.data = pd.createQp({ ...queues, sendCq: dataCq, recvCq: dataCq });
     this.link = this.device.connect(
       node.endpoint.address,
-      [this.control, pd.createQp(queues)],
+      [this.control, this.data],
       this.device.createChannel(),
     );
   }
@@ -74,13 +78,32 @@ class RawClient {
     return this;
   }
 
-  /** Send `length` bytes from the start of the memory; the reply's words, or undefined if the connection ended. */
-  async exchange(length: number = MESSAGE_BYTES): Promise<Uint32Array | undefined> {
-    this.control.postRecv(1, REPLIES_AT, this.lkey, MESSAGE_BYTES);
-    this.control.postSend(2, 0, 0, this.lkey, length);
+  /** Send `length` bytes from the start of the memory, `times` over. */
+  send(length: number, times = 1): void {
+    for (let i = 0; i < times; i++) {
+      this.control.postRecv(1, REPLIES_AT, this.lkey, MESSAGE_BYTES);
+      this.control.postSend(2, 0, 0, this.lkey, length);
+    }
     this.control.doorbell();
+  }
+
+  /** Bring the data pair to RTS and break it, and with it the node's pair, as far as that is ready. */
+  fault(): void {
+    for (const state of [QpState.RESET, QpState.INIT, QpState.RTR, QpState.RTS]) this.data.modify(state);
+    this.data.postRead(3, 0, 0, this.lkey, 8, 0, 0);
+    this.data.doorbell();
+    while (this.data.state !== QpState.ERR);
+  }
+
+  /**
+   * Send `length` bytes from the start of the memory; the reply's words, or undefined if the connection ended.
+   * `meanwhile` runs again and again until then.
+   */
+  async exchange(length: number = MESSAGE_BYTES, meanwhile = () => {}): Promise<Uint32Array | undefined> {
+    this.send(length);
     let failed = false;
     await until(() => {
+      for (let i = 0; i < 8; i++) meanwhile();
       if (!this.cq.poll(this.completion)) return false;
       failed = this.completion.status !== 0;
       return true;
@@ -150,6 +173,33 @@ test('a pair that is not there is not rebuilt', async () => {
     expect((await raw.exchange())![0]! >>> 16).toBe(ReplyStatus.INVALID);
   }
   raw.close();
+  await othersGoOn();
+});
+
+test('a pair that its client breaks while it is rebuilt does no harm', async () => {
+  const raw = await new RawClient().connected();
+  raw.words[0] = head(MessageType.RECYCLE_QP, 0);
+  const seen = new Set<number>();
+  for (let i = 0; i < 2000; i++) {
+    const status = await raw.exchange(MESSAGE_BYTES, () => raw.fault());
+    seen.add(status![0]! >>> 16);
+  }
+  expect([...seen].filter((status) => status !== ReplyStatus.OK && status !== ReplyStatus.INVALID)).toEqual(
+    [],
+  );
+  raw.close();
+  await until(() => node.stats().connections === 1);
+  await othersGoOn();
+});
+
+test('a client that goes while its pair is rebuilt does no harm', async () => {
+  for (let i = 0; i < 100; i++) {
+    const raw = await new RawClient().connected();
+    raw.words[0] = head(MessageType.RECYCLE_QP, 0);
+    raw.send(MESSAGE_BYTES, 12);
+    raw.close();
+  }
+  await until(() => node.stats().connections === 1);
   await othersGoOn();
 });
 
