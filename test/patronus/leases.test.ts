@@ -386,6 +386,19 @@ describe('connections', () => {
     await node.close();
   });
 
+  test('the end of the node ends accesses that wait for a pair', async () => {
+    const lease = await client.writeLease({ offset: 0, size: 64, termNs: LONG_NS });
+    const buffer = client.getRdmaBuffer(64);
+    const outcomes = Array.from({ length: 30 }, (_, i) =>
+      client.read(lease, buffer, 8, i % 2 === 0 ? 0 : 64),
+    );
+    expect(outcomes[29]).toBeInstanceOf(Promise);
+    await node.close();
+    const possible: readonly RetCode[] = [RetCode.Ok, RetCode.RdmaProtectionErr, RetCode.RdmaExecutionErr];
+    for (const status of await Promise.all(outcomes)) expect(possible).toContain(status);
+    expect(await client.read(lease, buffer, 8, 0)).toBe(RetCode.RdmaExecutionErr);
+  });
+
   test('threads that work at once see their own leases only', async () => {
     const url = new URL('./sharing-thread.js', import.meta.url);
     const workers = [1, 2, 3].map(
