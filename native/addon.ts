@@ -9,7 +9,8 @@ interface Addon {
   /** Execute what the queue pair at this place has posted. */
   doorbell(place: number): void;
   signalChannel(fd: number): boolean;
-  openDevice(): number;
+  /** `shared`: its memory can be passed to other processes. */
+  openDevice(shared: boolean): number;
   closeObject(handle: number): void;
   allocMemory(device: number, byteLength: number): number;
   memoryBuffer(memory: number): ArrayBuffer;

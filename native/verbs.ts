@@ -68,11 +68,11 @@ export const WcOpcode = {
 export const WcFlag = { WITH_IMM: 2, WITH_INV: 8 } as const;
 
 /**
- * A ring is a header of two cache lines and then its entries, a power of two of them. The counters run freely
+ * A ring is a header of three cache lines and then its entries, a power of two of them. The counters run freely
  * (uint32, they wrap); an entry's place is counter & (depth - 1).
  */
 export const RingLayout = {
-  HEADER_BYTES: 128,
+  HEADER_BYTES: 192,
   /** SQ, RQ: entries posted, written by the poster. CQ: entries polled, written by the poller. */
   USER_COUNTER: 0,
   /** SQ, RQ: entries that the NIC is done with, written by the NIC. CQ: 1 = armed, taken back by the NIC. */

@@ -23,9 +23,10 @@ template <typename T>
 using Ptr = std::shared_ptr<T>;
 
 struct WatchedChannel {
+  explicit WatchedChannel(bool shared) : channel(std::make_shared<rnic::Channel>(shared)) {}
   ~WatchedChannel() { channel->retire(); }
 
-  Ptr<rnic::Channel> channel = std::make_shared<rnic::Channel>();
+  Ptr<rnic::Channel> channel;
   std::unique_ptr<SignalWatch> watch;
 };
 struct Queue {
@@ -183,11 +184,11 @@ Napi::Value hotFunction(Napi::Env env, const char* name, napi_callback function,
 }
 
 Napi::Value signalChannel(Info info) {
-  return Napi::Boolean::New(info.Env(), rnic::Channel::signalFd(static_cast<int>(integer32(info[0], "fd"))));
+  return Napi::Boolean::New(info.Env(), rnic::Channel::signalChannel(static_cast<int>(integer32(info[0], "fd"))));
 }
 
 Napi::Value openDevice(Info info) {
-  return Napi::Number::New(info.Env(), objects(info).add(std::make_shared<rnic::Device>()));
+  return Napi::Number::New(info.Env(), objects(info).add(std::make_shared<rnic::Device>(info[0].ToBoolean())));
 }
 
 Napi::Value closeObject(Info info) {
@@ -196,9 +197,10 @@ Napi::Value closeObject(Info info) {
 }
 
 Napi::Value allocMemory(Info info) {
-  objects(info).get<rnic::Device>(info[0]);
-  return Napi::Number::New(info.Env(),
-                           objects(info).add(std::make_shared<rnic::HostMemory>(integer(info[1], "byteLength"))));
+  const bool shared = objects(info).get<rnic::Device>(info[0])->shared;
+  const uint64_t bytes = integer(info[1], "byteLength");
+  return Napi::Number::New(info.Env(), objects(info).add(shared ? rnic::HostMemory::shared(bytes)
+                                                                : std::make_shared<rnic::HostMemory>(bytes)));
 }
 
 Napi::Value memoryBuffer(Info info) { return arrayBuffer(info.Env(), objects(info).get<rnic::HostMemory>(info[0])); }
@@ -239,8 +241,7 @@ Napi::Value deallocMw(Info info) {
 }
 
 Napi::Value createChannel(Info info) {
-  objects(info).get<rnic::Device>(info[0]);
-  auto channel = std::make_shared<WatchedChannel>();
+  auto channel = std::make_shared<WatchedChannel>(objects(info).get<rnic::Device>(info[0])->shared);
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("fd", channel->channel->fd());
   result.Set("handle", objects(info).add(std::move(channel)));
@@ -267,7 +268,7 @@ Napi::Value createCq(Info info) {
   if (device->cqs >= rnic::MAX_CQ) throw VerbsError(VerbsError::Kind::Limit, "the device has no completion queue left");
   Ptr<rnic::Channel> channel;
   if (!info[2].IsUndefined()) channel = objects(info).get<WatchedChannel>(info[2])->channel;
-  auto queue = std::make_shared<Queue>(Queue{device, std::make_shared<rnic::CompletionQueue>(depth, channel)});
+  auto queue = std::make_shared<Queue>(Queue{device, std::make_shared<rnic::CompletionQueue>(depth, device->shared, channel)});
   device->cqs++;
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("ring", arrayBuffer(info.Env(), queue->cq->ring.memory()));
@@ -293,7 +294,9 @@ Napi::Value createQp(Info info) {
   if (sendCq->device != pd->device || recvCq->device != pd->device) {
     throw VerbsError(VerbsError::Kind::Type, "the completion queues are of another device");
   }
-  auto qp = std::make_shared<rnic::QueuePair>(pd, sendCq->cq, recvCq->cq, maxSendWr, maxRecvWr);
+  auto qp = std::make_shared<rnic::QueuePair>(pd, sendCq->cq, recvCq->cq,
+                                              rnic::Ring<rnic::Wqe>(maxSendWr, pd->device->shared),
+                                              rnic::Ring<rnic::RecvWqe>(maxRecvWr, pd->device->shared));
 
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("qpNum", qp->qpNum);

@@ -3,10 +3,11 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include <map>
 #include <mutex>
-#include <set>
 
 #include "error.h"
 
@@ -14,34 +15,61 @@ namespace rnic {
 
 namespace {
 std::mutex openMutex;
-std::set<int> openChannels;
+std::map<int, Channel*> openChannels;
 }  // namespace
 
-Channel::Channel() : fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+Channel::Channel(bool shared) {
+  if (shared) {
+    int ends[2];
+    const bool made = socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0;
+    fd_ = made ? ends[0] : -1;
+    signalFd_ = made ? ends[1] : -1;
+  } else {
+    fd_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  }
   if (fd_ < 0) throw VerbsError(VerbsError::Kind::Limit, "no descriptor left for a completion channel");
   std::lock_guard<std::mutex> lock(openMutex);
-  openChannels.insert(fd_);
+  openChannels[fd_] = this;
+}
+
+std::shared_ptr<Channel> Channel::foreign(int socket) {
+  std::shared_ptr<Channel> channel(new Channel());
+  channel->signalFd_ = socket;
+  return channel;
 }
 
 Channel::~Channel() {
   retire();
-  close(fd_);
+  if (fd_ >= 0) close(fd_);
+  if (signalFd_ >= 0) close(signalFd_);
 }
 
 void Channel::retire() {
   std::lock_guard<std::mutex> lock(openMutex);
-  openChannels.erase(fd_);
+  const auto found = openChannels.find(fd_);
+  if (found != openChannels.end() && found->second == this) openChannels.erase(found);
 }
 
 void Channel::signal() {
+  if (signalFd_ >= 0) {
+    signalSocket(signalFd_);
+    return;
+  }
   const uint64_t one = 1;
   // Fails only if the counter is full: then it is signalled anyway.
   [[maybe_unused]] const ssize_t written = write(fd_, &one, sizeof one);
 }
 
+void Channel::signalSocket(int socket) {
+  // Fails if the buffer is full, then it is signalled anyway, or if nobody is there any more.
+  [[maybe_unused]] const ssize_t sent = send(socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 void Channel::drain() {
-  uint64_t count;
-  [[maybe_unused]] const ssize_t got = read(fd_, &count, sizeof count);
+  // One read empties an eventfd; a socket gives what it has, in pieces if it is much.
+  char signals[512];
+  while (read(fd_, signals, sizeof signals) == sizeof signals) {
+  }
 }
 
 bool Channel::wait(double timeoutNs) {
@@ -56,11 +84,11 @@ bool Channel::wait(double timeoutNs) {
   return signalled;
 }
 
-bool Channel::signalFd(int fd) {
+bool Channel::signalChannel(int fd) {
   std::lock_guard<std::mutex> lock(openMutex);
-  if (openChannels.count(fd) == 0) return false;
-  const uint64_t one = 1;
-  [[maybe_unused]] const ssize_t written = write(fd, &one, sizeof one);
+  const auto found = openChannels.find(fd);
+  if (found == openChannels.end()) return false;
+  found->second->signal();
   return true;
 }
 

@@ -25,4 +25,36 @@ bool CompletionQueue::push(Cqe entry) {
   return true;
 }
 
+void CompletionQueue::takeBack() {
+  const uint32_t polled = ring.userCounter().load(std::memory_order_acquire);
+  uint32_t next = polled;
+  for (uint32_t count = polled; count - polled < ring.depth(); count++) {
+    Cqe* const from = ring.entry(count);
+    auto* const sequence = reinterpret_cast<std::atomic<uint32_t>*>(&from->sequence);
+    if (sequence->load(std::memory_order_acquire) != count + 1) continue;
+    if (next != count) {
+      // There is a place before it whose completion never came. The poller waits there, so nobody reads this one yet.
+      Cqe* const to = ring.entry(next);
+      std::memcpy(to, from, offsetof(Cqe, sequence));
+      sequence->store(count + 1 - ring.depth(), std::memory_order_relaxed);
+      reinterpret_cast<std::atomic<uint32_t>*>(&to->sequence)->store(next + 1, std::memory_order_seq_cst);
+    }
+    next++;
+  }
+  pushed_.store(next);
+  lent_.store(false);
+}
+
+bool CompletionQueue::endsWith(uint32_t qpNum, bool receive, uint16_t index) const {
+  const uint32_t pushed = pushed_.load();
+  for (uint32_t back = 1; back <= ring.depth(); back++) {
+    Cqe entry;
+    std::memcpy(&entry, ring.entry(pushed - back), sizeof entry);
+    if (entry.sequence != pushed - back + 1) return false;
+    const bool isReceive = entry.opcode == WcOpcode::RECV || entry.opcode == WcOpcode::RECV_RDMA_WITH_IMM;
+    if (entry.qpNum == qpNum && isReceive == receive) return entry.index == index;
+  }
+  return false;
+}
+
 }  // namespace rnic

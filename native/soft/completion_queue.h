@@ -11,10 +11,25 @@ namespace rnic {
 // Any number of threads complete into it; one polls it, in memory.
 class CompletionQueue {
  public:
-  CompletionQueue(uint32_t depth, std::shared_ptr<Channel> channel) : ring(depth), channel_(std::move(channel)) {}
+  CompletionQueue(uint32_t depth, bool shared, std::shared_ptr<Channel> channel)
+      : ring(depth, shared), channel_(std::move(channel)) {}
+  // Another process's queue, of which `pushed` entries have been used.
+  CompletionQueue(uint32_t depth, std::shared_ptr<HostMemory> memory, uint32_t pushed, std::shared_ptr<Channel> channel)
+      : ring(depth, std::move(memory)), channel_(std::move(channel)), pushed_(pushed) {}
 
   // False if there is no room: then the queue is broken for good, as is every pair that completes into it.
   bool push(Cqe entry);
+
+  // A NIC in another process completes into it from now on, until it is taken back. False if one does already.
+  bool lend() { return !lent_.exchange(true); }
+  bool lent() const { return lent_.load(); }
+  // That NIC is gone, maybe in the middle of a push: go on after what it completed.
+  void takeBack();
+  // For a queue that is lent next.
+  uint32_t pushed() const { return pushed_.load(); }
+  const std::shared_ptr<Channel>& channel() const { return channel_; }
+  // Whether the youngest entry of this kind is of the request with this index.
+  bool endsWith(uint32_t qpNum, bool receive, uint16_t index) const;
 
   const Ring<Cqe> ring;
   // Queue pairs that use it.
@@ -24,6 +39,7 @@ class CompletionQueue {
   const std::shared_ptr<Channel> channel_;
   std::atomic<uint32_t> pushed_{0};
   std::atomic<bool> overflown_{false};
+  std::atomic<bool> lent_{false};
 };
 
 }  // namespace rnic

@@ -9,6 +9,10 @@ namespace rnic {
 
 // A software RNIC: a key table and counts of what was made from it.
 struct Device {
+  explicit Device(bool shared) : shared(shared) {}
+
+  // Its memory and rings can be passed to other processes, as connections over shared memory need.
+  const bool shared;
   KeyTable keys;
   std::atomic<uint32_t> nextPd{1};
   std::atomic<uint32_t> pds{0};

@@ -35,7 +35,12 @@ export class SoftDevice implements Device {
   readonly attr = ATTR;
   /** What was made from it and is open. */
   readonly children = new Set<Child>();
-  private handle = addon.openDevice();
+  private handle: number;
+
+  /** `shared`: for connections to other processes. */
+  constructor(shared = false) {
+    this.handle = addon.openDevice(shared);
+  }
 
   allocMemory(byteLength: number): HostMemory {
     return new SoftHostMemory(this, addon.allocMemory(this.handle, byteLength), byteLength);

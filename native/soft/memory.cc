@@ -1,9 +1,15 @@
 #include "memory.h"
 
+#include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
+#include <string>
 
 #include "error.h"
 
@@ -11,20 +17,68 @@ namespace rnic {
 
 namespace {
 constexpr size_t HUGE_PAGE = size_t{2} << 20;
+constexpr uint64_t PAGE = 4096;
+constexpr int SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+
+[[noreturn]] void noMemory(size_t bytes) {
+  throw VerbsError(VerbsError::Kind::Limit, "no " + std::to_string(bytes) + " bytes of memory: " + std::strerror(errno));
 }
+}  // namespace
 
 HostMemory::HostMemory(size_t bytes) : bytes_(bytes) {
   if (bytes == 0) throw VerbsError(VerbsError::Kind::Range, "memory must have at least one byte");
   void* mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (mapped == MAP_FAILED) {
-    throw VerbsError(VerbsError::Kind::Limit,
-                     "no " + std::to_string(bytes) + " bytes of memory: " + std::strerror(errno));
-  }
+  if (mapped == MAP_FAILED) noMemory(bytes);
   data_ = static_cast<uint8_t*>(mapped);
   // Random access to much memory on 4 KiB pages is one TLB miss after another. Where the kernel can't, nothing is lost.
   if (bytes >= HUGE_PAGE) madvise(mapped, bytes, MADV_HUGEPAGE);
 }
 
-HostMemory::~HostMemory() { munmap(data_, bytes_); }
+std::shared_ptr<HostMemory> HostMemory::shared(size_t bytes) {
+  if (bytes == 0) throw VerbsError(VerbsError::Kind::Range, "memory must have at least one byte");
+  const int fd = memfd_create("patronus", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (fd < 0) throw VerbsError(VerbsError::Kind::Limit, std::string("no memory to share: ") + std::strerror(errno));
+  void* mapped = MAP_FAILED;
+  if (ftruncate(fd, static_cast<off_t>(bytes)) == 0 && fcntl(fd, F_ADD_SEALS, SEALS) == 0) {
+    mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+  }
+  if (mapped == MAP_FAILED) {
+    close(fd);
+    noMemory(bytes);
+  }
+  return std::shared_ptr<HostMemory>(new HostMemory(static_cast<uint8_t*>(mapped), bytes, 0, fd));
+}
+
+std::shared_ptr<HostMemory> HostMemory::foreign(int fd, uint64_t offset, uint64_t bytes) {
+  struct stat status;
+  struct statfs system;
+  // On tmpfs a page is there as soon as it is touched; on hugetlbfs it may not be, and then the toucher dies.
+  if (fstatfs(fd, &system) != 0 || system.f_type != TMPFS_MAGIC || fstat(fd, &status) != 0 ||
+      !S_ISREG(status.st_mode)) {
+    throw VerbsError(VerbsError::Kind::Type, "the descriptor is not shared memory");
+  }
+  const int seals = fcntl(fd, F_GET_SEALS);
+  if (seals < 0 || (seals & F_SEAL_SHRINK) == 0) {
+    throw VerbsError(VerbsError::Kind::Type, "the shared memory is not sealed against shrinking");
+  }
+  const auto size = static_cast<uint64_t>(status.st_size);
+  if (bytes == 0 || offset > size || bytes > size - offset) {
+    throw VerbsError(VerbsError::Kind::Range, "the shared memory is shorter than said");
+  }
+  const uint64_t before = offset % PAGE;
+  void* mapped = mmap(nullptr, before + bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd,
+                      static_cast<off_t>(offset - before));
+  if (mapped == MAP_FAILED) {
+    throw VerbsError(VerbsError::Kind::Limit, std::string("the memory can't be mapped: ") + std::strerror(errno));
+  }
+  // A child of this process has no business with it, and dumps of this process need not hold it.
+  madvise(mapped, before + bytes, MADV_DONTFORK);
+  return std::shared_ptr<HostMemory>(new HostMemory(static_cast<uint8_t*>(mapped) + before, bytes, before, -1));
+}
+
+HostMemory::~HostMemory() {
+  munmap(data_ - before_, before_ + bytes_);
+  if (fd_ >= 0) close(fd_);
+}
 
 }  // namespace rnic

@@ -2,23 +2,37 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 namespace rnic {
 
-// Anonymous pages, zero-filled. Regions, rings and the ArrayBuffers over them share it and unmap it when all are gone.
+// Pages of memory. Regions, rings and the ArrayBuffers over them share it and unmap it when all are gone.
 class HostMemory {
  public:
+  // Anonymous and zero-filled.
   explicit HostMemory(size_t bytes);
   ~HostMemory();
   HostMemory(const HostMemory&) = delete;
   HostMemory& operator=(const HostMemory&) = delete;
 
+  // Zero-filled, in a file without a name that can be passed to another process and never changes its size.
+  static std::shared_ptr<HostMemory> shared(size_t bytes);
+  // Part of a file that another process made with shared(). Throws if touching it could ever fault: not memory, not sealed
+  // against shrinking, too short. The descriptor stays the caller's.
+  static std::shared_ptr<HostMemory> foreign(int fd, uint64_t offset, uint64_t bytes);
+
   uint8_t* data() const { return data_; }
   size_t bytes() const { return bytes_; }
+  // -1 if it can't be shared.
+  int fd() const { return fd_; }
 
  private:
+  HostMemory(uint8_t* data, size_t bytes, size_t before, int fd) : data_(data), bytes_(bytes), before_(before), fd_(fd) {}
+
   uint8_t* data_;
   size_t bytes_;
+  size_t before_ = 0;  // mapped bytes before data_, as mappings begin at a page
+  int fd_ = -1;
 };
 
 }  // namespace rnic

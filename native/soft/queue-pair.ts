@@ -37,6 +37,8 @@ export class SoftQueuePair implements QueuePair {
   private recvDepth: number;
   /** Posted, uint32. */
   private sent = 0;
+  /** How many of them the NIC is done with, when last looked at: only when the ring seems full, as it is the NIC's line. */
+  private done = 0;
   private received = 0;
 
   constructor(
@@ -200,7 +202,10 @@ export class SoftQueuePair implements QueuePair {
   /** Take the next place in the send ring and write what every work request has; 0 if the ring is full. */
   private begin(opcode: number, flags: number, wrId: number, length: number): number {
     const { send } = this;
-    if ((this.sent - send[NIC]!) >>> 0 >= this.sendDepth) return 0;
+    if ((this.sent - this.done) >>> 0 >= this.sendDepth) {
+      this.done = Atomics.load(send, NIC);
+      if ((this.sent - this.done) >>> 0 >= this.sendDepth) return 0;
+    }
     const at = HEADER_WORDS + (this.sent & (this.sendDepth - 1)) * WQE_WORDS;
     this.sent = (this.sent + 1) >>> 0;
     send[at] = opcode | (flags << 8);

@@ -15,6 +15,9 @@ constexpr uint64_t TRANSFER_CHUNK = 16384;
 
 std::atomic<uint32_t> nextQpNum{1};
 
+// Not a completion: progress() has moved all that it may and goes on with the request next time.
+constexpr WcStatus UNDER_WAY = static_cast<WcStatus>(0xffffffff);
+
 // Clears what an access published, however it ends.
 class HazardScope {
  public:
@@ -61,14 +64,80 @@ bool takesInline(Opcode opcode) {
 }  // namespace
 
 QueuePair::QueuePair(std::shared_ptr<ProtectionDomain> pd, std::shared_ptr<CompletionQueue> sendCq,
-                     std::shared_ptr<CompletionQueue> recvCq, uint32_t maxSendWr, uint32_t maxRecvWr)
-    : qpNum(nextQpNum++), sendRing(maxSendWr), recvRing(maxRecvWr), pd_(std::move(pd)), sendCq_(std::move(sendCq)),
-      recvCq_(std::move(recvCq)) {
+                     std::shared_ptr<CompletionQueue> recvCq, Ring<Wqe> sends, Ring<RecvWqe> receives,
+                     uint32_t number)
+    : qpNum(number), sendRing(std::move(sends)), recvRing(std::move(receives)), pd_(std::move(pd)),
+      sendCq_(std::move(sendCq)), recvCq_(std::move(recvCq)) {
   if (pd_->device->qps >= MAX_QP) throw VerbsError(VerbsError::Kind::Limit, "the device has no queue pair left");
   pd_->device->qps++;
   pd_->users++;
   sendCq_->users++;
   recvCq_->users++;
+}
+
+uint32_t QueuePair::newQpNum() { return nextQpNum++; }
+
+void QueuePair::startAt(uint32_t sent, uint32_t received) {
+  sent_ = sent;
+  received_ = received;
+}
+
+QpState QueuePair::state() const {
+  if (lent_.load(std::memory_order_acquire)) {
+    return static_cast<QpState>(sendRing.qpState().load(std::memory_order_acquire));
+  }
+  return state_.load(std::memory_order_acquire);
+}
+
+uint32_t QueuePair::remoteQpNum() const {
+  if (lent_.load(std::memory_order_acquire)) return sendRing.remoteQpNum().load(std::memory_order_acquire);
+  return remoteQpNum_.load(std::memory_order_acquire);
+}
+
+void QueuePair::enter(QpState next) {
+  state_.store(next, std::memory_order_seq_cst);
+  publishState();
+}
+
+bool QueuePair::enterFrom(QpState& now, QpState next) {
+  const bool entered = state_.compare_exchange_strong(now, next, std::memory_order_seq_cst);
+  if (entered) publishState();
+  return entered;
+}
+
+// Two threads may change the state at once: whoever publishes an old one publishes again.
+void QueuePair::publishState() {
+  QpState published;
+  do {
+    published = state_.load(std::memory_order_seq_cst);
+    sendRing.qpState().store(static_cast<uint32_t>(published), std::memory_order_seq_cst);
+  } while (published != state_.load(std::memory_order_seq_cst));
+}
+
+void QueuePair::lendTo(std::shared_ptr<RemoteNic> nic) {
+  remoteNic_ = std::move(nic);
+  lent_.store(true, std::memory_order_seq_cst);
+}
+
+void QueuePair::takeBack() {
+  if (!lent_.load(std::memory_order_seq_cst)) return;
+  std::lock_guard<SpinLock> lock(takeBackLock_);
+  remoteQpNum_.store(sendRing.remoteQpNum().load(std::memory_order_acquire));
+  enter(QpState::ERR);
+  sent_ = sendRing.nicCounter().load(std::memory_order_acquire);
+  const uint32_t posted = sendRing.userCounter().load(std::memory_order_acquire);
+  if (posted - sent_ > sendRing.depth()) sent_ = posted - sendRing.depth();
+  // The NIC says that it is done with a request after it completed it: it may have come to one and not to the other.
+  for (uint32_t count = sent_; count != posted; count++) {
+    if ((sendRing.entry(count)->sendFlags & send_flag::SIGNALED) == 0) continue;
+    if (sendCq_->endsWith(qpNum, false, static_cast<uint16_t>(count))) sent_ = count + 1;
+    break;
+  }
+  received_ = recvRing.nicCounter().load(std::memory_order_acquire);
+  // From here on the owner's doorbell flushes by itself. What it posted before, it may have left to the NIC.
+  lent_.store(false, std::memory_order_seq_cst);
+  flushReceives();
+  progress(UINT32_MAX, UINT64_MAX);
 }
 
 void QueuePair::connect(const std::shared_ptr<QueuePair>& one, const std::shared_ptr<QueuePair>& other) {
@@ -81,11 +150,16 @@ void QueuePair::join(const std::shared_ptr<QueuePair>& peer) {
   if (closed_) return;
   peer_ = peer;
   remoteQpNum_.store(peer->qpNum);
-  state_.store(QpState::RTS, std::memory_order_seq_cst);
+  sendRing.remoteQpNum().store(peer->qpNum);
+  enter(QpState::RTS);
 }
 
 void QueuePair::modify(QpState next, uint32_t rights) {
   if (closed_) throw VerbsError(VerbsError::Kind::Closed, "the queue pair is closed");
+  if (lent_.load()) {
+    remoteNic_->modify(*this, next, rights);
+    return;
+  }
   const QpState now = state();
   const bool forward = (now == QpState::RESET && next == QpState::INIT) ||
                        (now == QpState::INIT && next == QpState::RTR) || (now == QpState::RTR && next == QpState::RTS) ||
@@ -95,9 +169,10 @@ void QueuePair::modify(QpState next, uint32_t rights) {
     return;
   }
   if (next == QpState::RESET) {
-    state_.store(QpState::RESET, std::memory_order_seq_cst);
+    enter(QpState::RESET);
     std::lock_guard<SpinLock> lock(recvLock_);
     sent_ = sendRing.userCounter().load(std::memory_order_acquire);
+    moved_ = 0;
     sendRing.nicCounter().store(sent_, std::memory_order_release);
     received_ = recvRing.userCounter().load(std::memory_order_acquire);
     recvRing.nicCounter().store(received_, std::memory_order_release);
@@ -111,13 +186,13 @@ void QueuePair::modify(QpState next, uint32_t rights) {
   access_.store(rights & access::REMOTE);
   QpState expected = now;
   // The peer may have failed this pair meanwhile: then it stays in ERR.
-  state_.compare_exchange_strong(expected, next, std::memory_order_seq_cst);
+  enterFrom(expected, next);
 }
 
 void QueuePair::fail() {
   QpState now = state();
   while (now != QpState::RESET && now != QpState::ERR) {
-    if (state_.compare_exchange_weak(now, QpState::ERR, std::memory_order_seq_cst)) {
+    if (enterFrom(now, QpState::ERR)) {
       flushReceives();
       return;
     }
@@ -125,11 +200,12 @@ void QueuePair::fail() {
 }
 
 void QueuePair::end() {
-  state_.store(QpState::ERR, std::memory_order_seq_cst);
+  enter(QpState::ERR);
   flushReceives();
 }
 
 void QueuePair::close() {
+  if (lent_.load()) remoteNic_->remove(*this);
   std::shared_ptr<QueuePair> peer;
   {
     std::lock_guard<SpinLock> lock(joinLock_);
@@ -151,28 +227,54 @@ bool QueuePair::peerReady() const {
 }
 
 void QueuePair::doorbell() {
+  if (remoteNic_ == nullptr) {
+    progress(UINT32_MAX, UINT64_MAX);
+    return;
+  }
+  // Sequentially consistent with the NIC, which says that it sleeps and then looks at the counter once more, and with
+  // takeBack(): one of the two sees the other.
+  std::atomic<uint32_t>& posted = sendRing.userCounter();
+  posted.store(posted.load(std::memory_order_relaxed), std::memory_order_seq_cst);
+  if (lent_.load(std::memory_order_seq_cst)) {
+    if (sendRing.nicSleeps().load(std::memory_order_seq_cst) != 0) remoteNic_->wake();
+    return;
+  }
+  std::lock_guard<SpinLock> lock(takeBackLock_);
+  progress(UINT32_MAX, UINT64_MAX);
+}
+
+bool QueuePair::progress(uint32_t requests, uint64_t bytes) {
   const uint32_t posted = sendRing.userCounter().load(std::memory_order_acquire);
+  if (sent_ == posted && moved_ == 0) return false;
   if (posted - sent_ > sendRing.depth()) {
     fail();
     sent_ = posted - sendRing.depth();
   }
   HazardSlot* const hazards = threadHazardSlot();
-  while (sent_ != posted) {
-    Wqe wqe;
-    std::memcpy(&wqe, sendRing.entry(sent_), sizeof wqe);
-    sent_++;
-    if (sent_ != posted) prefetchNext();
+  bytesLeft_ = bytes;
+  for (; requests > 0 && bytesLeft_ > 0 && (sent_ != posted || moved_ > 0); requests--) {
+    if (moved_ == 0) {
+      std::memcpy(&current_, sendRing.entry(sent_), sizeof current_);
+      sent_++;
+      if (sent_ != posted) prefetchNext();
+    }
     WcStatus status = WcStatus::WR_FLUSH_ERR;
     if (state() == QpState::RTS) {
-      status = hazards == nullptr ? WcStatus::LOC_QP_OP_ERR : execute(wqe, *hazards);
+      status = hazards == nullptr ? WcStatus::LOC_QP_OP_ERR : execute(current_, *hazards);
     }
+    if (status == UNDER_WAY) continue;
+    moved_ = 0;
     if (status != WcStatus::SUCCESS && status != WcStatus::WR_FLUSH_ERR) {
-      if (fromResponder(status)) peer_->fail();
+      if (fromResponder(status)) {
+        refusals_++;
+        peer_->fail();
+      }
       fail();
     }
-    if (status != WcStatus::SUCCESS || (wqe.sendFlags & send_flag::SIGNALED) != 0) complete(wqe, status);
+    if (status != WcStatus::SUCCESS || (current_.sendFlags & send_flag::SIGNALED) != 0) complete(current_, status);
   }
-  sendRing.nicCounter().store(sent_, std::memory_order_release);
+  sendRing.nicCounter().store(sent_ - (moved_ > 0 ? 1 : 0), std::memory_order_release);
+  return true;
 }
 
 // An access waits for its own store to the hazard slot, so the cache misses of successive accesses do not overlap by
@@ -193,7 +295,9 @@ void QueuePair::complete(const Wqe& wqe, WcStatus status) {
   entry.opcode = completionOpcode(wqe.opcode);
   entry.byteLen = wqe.length;
   entry.qpNum = qpNum;
+  entry.index = static_cast<uint16_t>(sent_ - 1);
   if (!sendCq_->push(entry)) fail();
+  sendRing.nicCounter().store(sent_, std::memory_order_release);
 }
 
 WcStatus QueuePair::execute(const Wqe& wqe, HazardSlot& hazards) {
@@ -230,7 +334,7 @@ WcStatus QueuePair::transfer(const Wqe& wqe, HazardSlot& hazards, bool isRead) {
   const uint32_t localNeed = isRead ? access::LOCAL_WRITE : LOCAL_READ;
   const uint32_t remoteNeed = isRead ? access::REMOTE_READ : access::REMOTE_WRITE;
   const KeyTable& localKeys = pd_->device->keys;
-  uint64_t done = 0;
+  uint64_t& done = moved_;
   // A transfer of no bytes uses no key (InfiniBand specification, C9-88), but needs a peer.
   do {
     const uint64_t left = wqe.length - done;
@@ -253,8 +357,9 @@ WcStatus QueuePair::transfer(const Wqe& wqe, HazardSlot& hazards, bool isRead) {
       copyToRemote(remote, local, chunk);
     }
     done += chunk;
-  } while (done < wqe.length);
-  return WcStatus::SUCCESS;
+    bytesLeft_ -= std::min(bytesLeft_, chunk);
+  } while (done < wqe.length && bytesLeft_ > 0);
+  return done < wqe.length ? UNDER_WAY : WcStatus::SUCCESS;
 }
 
 WcStatus QueuePair::atomic(const Wqe& wqe, HazardSlot& hazards) {

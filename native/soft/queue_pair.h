@@ -15,14 +15,32 @@
 
 namespace rnic {
 
+class QueuePair;
+
+// A NIC in another process, which executes the requests of the pairs that were lent to it.
+class RemoteNic {
+ public:
+  virtual ~RemoteNic() = default;
+  // It sleeps, and there is work.
+  virtual void wake() = 0;
+  // As the pair's own.
+  virtual void modify(const QueuePair& qp, QpState next, uint32_t access) = 0;
+  // Waits until it is done with the pair.
+  virtual void remove(const QueuePair& qp) = 0;
+};
+
 class QueuePair {
  public:
   QueuePair(std::shared_ptr<ProtectionDomain> pd, std::shared_ptr<CompletionQueue> sendCq,
-            std::shared_ptr<CompletionQueue> recvCq, uint32_t maxSendWr, uint32_t maxRecvWr);
+            std::shared_ptr<CompletionQueue> recvCq, Ring<Wqe> sendRing, Ring<RecvWqe> recvRing,
+            uint32_t qpNum = newQpNum());
+  static uint32_t newQpNum();
   ~QueuePair() { close(); }
 
-  // Execute what was posted.
+  // Execute what was posted, or have it executed.
   void doorbell();
+  // Execute some of what was posted, at most so many requests and about so many bytes; whether there was anything to do.
+  bool progress(uint32_t requests, uint64_t bytes);
   // Throws if the transition is not legal. `access`: rights that remote operations may use.
   void modify(QpState next, uint32_t access);
   // What a fault of a request does: flush and stay in ERR until modified. A pair in RESET has no requests to fail.
@@ -32,11 +50,26 @@ class QueuePair {
   // Fail, let go of the peer and no longer count as a user of anything. For good.
   void close();
 
-  QpState state() const { return state_.load(std::memory_order_acquire); }
-  uint32_t remoteQpNum() const { return remoteQpNum_.load(std::memory_order_acquire); }
+  QpState state() const;
+  uint32_t remoteQpNum() const;
   // Take the pair for a connection; false if another has it.
   bool claim() { return !claimed_.exchange(true); }
   void unclaim() { claimed_.store(false); }
+  // From now on the other process's NIC works on the rings, until it is gone.
+  void lendTo(std::shared_ptr<RemoteNic> nic);
+  // It is gone: what it has not completed is flushed. From any thread.
+  void takeBack();
+  // What it will have to go on from.
+  uint32_t sent() const { return sent_; }
+  uint32_t received() const { return received_; }
+  // A pair of another process: go on from there.
+  void startAt(uint32_t sent, uint32_t received);
+  const std::shared_ptr<ProtectionDomain>& pd() const { return pd_; }
+  const std::shared_ptr<CompletionQueue>& sendCq() const { return sendCq_; }
+  const std::shared_ptr<CompletionQueue>& recvCq() const { return recvCq_; }
+  // Requests that the responder refused, ever.
+  uint64_t refusals() const { return refusals_; }
+
   // Join two claimed pairs and bring them to RTS; one that is closed meanwhile stays closed.
   static void connect(const std::shared_ptr<QueuePair>& one, const std::shared_ptr<QueuePair>& other);
 
@@ -46,6 +79,10 @@ class QueuePair {
 
  private:
   void join(const std::shared_ptr<QueuePair>& peer);
+  // Changes of the state, which the owner sees also if it is another process.
+  void enter(QpState next);
+  bool enterFrom(QpState& now, QpState next);
+  void publishState();
   WcStatus execute(const Wqe& wqe, HazardSlot& hazards);
   WcStatus transfer(const Wqe& wqe, HazardSlot& hazards, bool isRead);
   WcStatus atomic(const Wqe& wqe, HazardSlot& hazards);
@@ -69,7 +106,15 @@ class QueuePair {
   std::atomic<bool> claimed_{false};
   SpinLock joinLock_;
   bool closed_ = false;  // changes under joinLock_
+  // Of a pair that was ever lent. Set before its requests begin.
+  std::shared_ptr<RemoteNic> remoteNic_;
+  std::atomic<bool> lent_{false};
+  SpinLock takeBackLock_;
   uint32_t sent_ = 0;  // work requests taken from the send ring
+  Wqe current_{};      // the last of them
+  uint64_t moved_ = 0;  // of its bytes, if it is not done yet
+  uint64_t bytesLeft_ = 0;  // of what progress() may move
+  uint64_t refusals_ = 0;
   SpinLock recvLock_;
   uint32_t received_ = 0;  // taken from the receive ring; under recvLock_
 };

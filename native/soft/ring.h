@@ -11,12 +11,17 @@
 
 namespace rnic {
 
-// A ring in memory that its user reads and writes at will: nothing in it is believed, everything is copied out once.
+// A ring in memory that its user, maybe another process, reads and writes at will: nothing in it is believed, everything
+// is copied out once.
 template <typename Entry>
 class Ring {
  public:
-  explicit Ring(uint32_t depth)
-      : depth_(depth), memory_(std::make_shared<HostMemory>(RING_HEADER_BYTES + size_t{depth} * sizeof(Entry))) {}
+  Ring(uint32_t depth, bool shared)
+      : Ring(depth, shared ? HostMemory::shared(bytesFor(depth)) : std::make_shared<HostMemory>(bytesFor(depth))) {}
+  // Over memory of at least bytesFor(depth).
+  Ring(uint32_t depth, std::shared_ptr<HostMemory> memory) : depth_(depth), memory_(std::move(memory)) {}
+
+  static size_t bytesFor(uint32_t depth) { return RING_HEADER_BYTES + size_t{depth} * sizeof(Entry); }
 
   static void checkDepth(const char* name, uint32_t depth, uint32_t most) {
     if (depth == 0 || depth > most || (depth & (depth - 1)) != 0) {
@@ -29,6 +34,9 @@ class Ring {
   const std::shared_ptr<HostMemory>& memory() const { return memory_; }
   std::atomic<uint32_t>& userCounter() const { return counter(RING_USER_COUNTER); }
   std::atomic<uint32_t>& nicCounter() const { return counter(RING_NIC_COUNTER); }
+  std::atomic<uint32_t>& nicSleeps() const { return counter(RING_NIC_SLEEPS); }
+  std::atomic<uint32_t>& qpState() const { return counter(RING_QP_STATE); }
+  std::atomic<uint32_t>& remoteQpNum() const { return counter(RING_REMOTE_QP_NUM); }
   Entry* entry(uint32_t count) const {
     return reinterpret_cast<Entry*>(memory_->data() + RING_HEADER_BYTES) + (count & (depth_ - 1));
   }

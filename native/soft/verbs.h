@@ -70,9 +70,13 @@ constexpr uint8_t WITH_IMM = 2;
 constexpr uint8_t WITH_INV = 8;
 }  // namespace wc_flag
 
-constexpr uint32_t RING_HEADER_BYTES = 128;
+constexpr uint32_t RING_HEADER_BYTES = 192;
 constexpr uint32_t RING_USER_COUNTER = 0;
 constexpr uint32_t RING_NIC_COUNTER = 64;
+// What a NIC in another process tells of a queue pair, in the header of its send ring; native code only.
+constexpr uint32_t RING_NIC_SLEEPS = 128;
+constexpr uint32_t RING_QP_STATE = 132;
+constexpr uint32_t RING_REMOTE_QP_NUM = 136;
 
 struct Wqe {
   Opcode opcode;
@@ -106,7 +110,7 @@ struct Cqe {
   WcStatus status;
   WcOpcode opcode;
   uint8_t flags;
-  uint16_t reserved;
+  uint16_t index;  // of the request in its ring, modulo 65536; native code only
   uint32_t byteLen;
   uint32_t qpNum;
   uint32_t imm;
