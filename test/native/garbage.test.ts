@@ -19,7 +19,7 @@ function random(seed: number): () => number {
 
 /** A pair made through the addon's own entry points: its rings are in the test's hands. */
 class RawPair {
-  readonly device = addon.openDevice();
+  readonly device = addon.openDevice(false);
   readonly channel = addon.createChannel(this.device).handle;
   readonly pd = addon.allocPd(this.device);
   readonly memory = addon.allocMemory(this.device, 3 * 4096);
