@@ -5,6 +5,7 @@
       "sources": [
         "addon/addon.cc",
         "addon/constants.cc",
+        "addon/entry_point.cc",
         "addon/signal_watch.cc",
         "soft/channel.cc",
         "soft/completion_queue.cc",

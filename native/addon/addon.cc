@@ -4,7 +4,6 @@
 #include <time.h>
 
 #include <algorithm>
-#include <cmath>
 #include <unordered_map>
 #include <unordered_set>
 #include <variant>
@@ -13,12 +12,12 @@
 #include "../soft/connection.h"
 #include "../soft/error.h"
 #include "constants.h"
+#include "entry_point.h"
 #include "signal_watch.h"
 
 namespace {
 
 using rnic::VerbsError;
-using Info = const Napi::CallbackInfo&;
 template <typename T>
 using Ptr = std::shared_ptr<T>;
 
@@ -103,57 +102,7 @@ class Objects {
 
 Objects& objects(Info info) { return *info.Env().GetInstanceData<Objects>(); }
 
-uint64_t integer(const Napi::Value& value, const char* name, double most = 9007199254740991.0) {
-  if (!value.IsNumber()) throw VerbsError(VerbsError::Kind::Type, std::string(name) + " must be a number");
-  const double number = value.As<Napi::Number>().DoubleValue();
-  if (!(number >= 0 && number <= most) || number != std::floor(number)) {
-    throw VerbsError(VerbsError::Kind::Range, std::string(name) + " is not an integer within its bounds");
-  }
-  return static_cast<uint64_t>(number);
-}
-
-uint32_t integer32(const Napi::Value& value, const char* name) {
-  return static_cast<uint32_t>(integer(value, name, 4294967295.0));
-}
-
-[[noreturn]] void rethrow(Napi::Env env, const VerbsError& error) {
-  switch (error.kind) {
-    case VerbsError::Kind::Range:
-      throw Napi::RangeError::New(env, error.what());
-    case VerbsError::Kind::Type:
-      throw Napi::TypeError::New(env, error.what());
-    default:
-      break;
-  }
-  const char* code = error.kind == VerbsError::Kind::Busy     ? "ERR_NATIVE_BUSY"
-                     : error.kind == VerbsError::Kind::Closed ? "ERR_NATIVE_CLOSED"
-                     : error.kind == VerbsError::Kind::Limit  ? "ERR_NATIVE_LIMIT"
-                                                              : "ERR_NATIVE_NO_LISTENER";
-  Napi::Error coded = Napi::Error::New(env, error.what());
-  coded.Set("code", Napi::String::New(env, code));
-  throw coded;
-}
-
-// An entry point that may throw VerbsError.
-template <Napi::Value (*function)(Info)>
-Napi::Value guarded(Info info) {
-  try {
-    return function(info);
-  } catch (const VerbsError& error) {
-    rethrow(info.Env(), error);
-  } catch (const std::bad_alloc&) {
-    rethrow(info.Env(), VerbsError(VerbsError::Kind::Limit, "out of memory"));
-  }
-}
-
-// The ArrayBuffer keeps the memory mapped.
-Napi::Value arrayBuffer(Napi::Env env, Ptr<rnic::HostMemory> memory) {
-  auto* keep = new Ptr<rnic::HostMemory>(std::move(memory));
-  return Napi::ArrayBuffer::New(
-      env, (*keep)->data(), (*keep)->bytes(), [](Napi::Env, void*, Ptr<rnic::HostMemory>* kept) { delete kept; }, keep);
-}
-
-// The two hot entry points are bare Node-API: one function each, which the JIT calls directly as a constant.
+// The two hot entry points.
 
 // The clock's value goes into memory: no number is allocated.
 napi_value readClock(napi_env env, napi_callback_info info) {
@@ -175,12 +124,6 @@ napi_value ringDoorbell(napi_env env, napi_callback_info info) {
   rnic::QueuePair* const qp = static_cast<Objects*>(data)->pairAt(place);
   if (qp != nullptr) qp->doorbell();
   return nullptr;
-}
-
-Napi::Value hotFunction(Napi::Env env, const char* name, napi_callback function, void* data) {
-  napi_value result;
-  napi_create_function(env, name, NAPI_AUTO_LENGTH, function, data, &result);
-  return Napi::Value(env, result);
 }
 
 Napi::Value signalChannel(Info info) {
@@ -255,7 +198,13 @@ Napi::Value waitChannel(Info info) {
 
 Napi::Value listenToChannel(Info info) {
   WatchedChannel& watched = *objects(info).get<WatchedChannel>(info[0]);
-  if (watched.watch == nullptr) watched.watch = std::make_unique<SignalWatch>(info.Env(), watched.channel);
+  if (watched.watch == nullptr) {
+    const auto take = [channel = watched.channel] {
+      channel->drain();
+      return true;
+    };
+    watched.watch = std::make_unique<SignalWatch>(info.Env(), watched.channel->fd(), take);
+  }
   watched.watch->listen(info[1].IsFunction() ? Napi::Persistent(info[1].As<Napi::Function>())
                                              : Napi::FunctionReference());
   return info.Env().Undefined();

@@ -1,10 +1,10 @@
 #include "signal_watch.h"
 
-SignalWatch::SignalWatch(Napi::Env env, std::shared_ptr<rnic::Channel> channel)
-    : state_(new State(env, std::move(channel))) {
+SignalWatch::SignalWatch(Napi::Env env, int fd, std::function<bool()> take)
+    : state_(new State(env, std::move(take))) {
   uv_loop_t* loop;
   napi_get_uv_event_loop(env, &loop);
-  uv_poll_init(loop, &state_->poll, state_->channel->fd());
+  uv_poll_init(loop, &state_->poll, fd);
   state_->poll.data = state_;
 }
 
@@ -26,8 +26,7 @@ void SignalWatch::listen(Napi::FunctionReference listener) {
 
 void SignalWatch::signalled(uv_poll_t* poll, int, int) {
   State& state = *static_cast<State*>(poll->data);
-  state.channel->drain();
-  if (state.listener.IsEmpty()) return;
+  if (!state.take() || state.listener.IsEmpty()) return;
   // Bare Node-API, as its failures must not throw: on a thread that is being terminated no JavaScript can run any more,
   // nor can an error object be made.
   const napi_env env = state.env;

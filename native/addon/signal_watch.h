@@ -3,14 +3,13 @@
 #include <napi.h>
 #include <uv.h>
 
-#include <memory>
-
-#include "../soft/channel.h"
+#include <functional>
 
 // Calls a JavaScript function on the event loop whenever a channel is signalled. On the loop's thread only.
 class SignalWatch {
  public:
-  SignalWatch(Napi::Env env, std::shared_ptr<rnic::Channel> channel);
+  // The descriptor becomes readable; `take` then takes what has come and says whether it was a signal.
+  SignalWatch(Napi::Env env, int fd, std::function<bool()> take);
   // Ends the watch; the memory goes when the loop has let go of it.
   ~SignalWatch();
   SignalWatch(const SignalWatch&) = delete;
@@ -21,10 +20,10 @@ class SignalWatch {
 
  private:
   struct State {
-    State(Napi::Env env, std::shared_ptr<rnic::Channel> channel) : env(env), channel(std::move(channel)) {}
+    State(Napi::Env env, std::function<bool()> take) : env(env), take(std::move(take)) {}
     uv_poll_t poll;
     Napi::Env env;
-    std::shared_ptr<rnic::Channel> channel;
+    std::function<bool()> take;
     Napi::FunctionReference listener;
   };
   static void signalled(uv_poll_t* poll, int status, int events);
