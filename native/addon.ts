@@ -1,5 +1,12 @@
 import { createRequire } from 'node:module';
 
+export interface MadeConnection {
+  readonly handle: number;
+  readonly id: number;
+  readonly qpCount: number;
+  readonly peer?: { readonly pid: number; readonly uid: number };
+}
+
 /** The addon's entry points as they are; native/addon/addon.cc defines them. Handles are numbers, 0 is none. */
 interface Addon {
   readonly constants: Readonly<Record<string, unknown>>;
@@ -42,15 +49,15 @@ interface Addon {
   qpRemote(qp: number): number;
   modifyQp(qp: number, state: number, access: number): void;
   closeQp(qp: number): void;
-  listen(channel: number): { handle: number; address: string };
-  nextConnection(listener: number): { handle: number; id: number; qpCount: number } | undefined;
+  listen(
+    channel: number,
+    address: string | undefined,
+    engineThreads: number,
+  ): { handle: number; address: string };
+  nextConnection(listener: number): MadeConnection | undefined;
   nextDisconnection(listener: number): number | undefined;
   closeListener(listener: number): void;
-  connect(
-    address: string,
-    qps: readonly number[],
-    channel: number,
-  ): { handle: number; id: number; qpCount: number };
+  connect(address: string, qps: readonly number[], channel: number): MadeConnection;
   connectionState(connection: number): 'connecting' | 'established' | 'rejected' | 'closed';
   acceptConnection(connection: number, qps: readonly number[]): void;
   rejectConnection(connection: number): void;

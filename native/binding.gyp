@@ -14,7 +14,13 @@
         "soft/device.cc",
         "soft/key_table.cc",
         "soft/memory.cc",
-        "soft/queue_pair.cc"
+        "soft/queue_pair.cc",
+        "soft/shm/client_link.cc",
+        "soft/shm/control.cc",
+        "soft/shm/engine.cc",
+        "soft/shm/link_watcher.cc",
+        "soft/shm/served_client.cc",
+        "soft/shm/unix_server.cc"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_CPP_EXCEPTIONS"],

@@ -190,6 +190,8 @@ export interface Connection {
   readonly state: ConnectionState;
   /** How many queue pairs the client brought. */
   readonly qpCount: number;
+  /** Listener's side: the client's process as the kernel vouches for it; undefined on links that have no such thing. */
+  readonly peer: { readonly pid: number; readonly uid: number } | undefined;
   /** Listener's side: take these pairs (RESET, receive buffers may be posted) for it and bring both sides to RTS. */
   accept(qps: readonly QueuePair[]): void;
   reject(): void;
@@ -207,14 +209,23 @@ export interface Listener {
   close(): void;
 }
 
+export interface ListenOptions {
+  readonly address?: string;
+  /** Threads that execute the requests of clients in other processes; default 1. */
+  readonly engineThreads?: number;
+}
+
 export interface Device {
   readonly attr: DeviceAttr;
   allocMemory(byteLength: number): HostMemory;
   allocPd(): ProtectionDomain;
   createChannel(): CompletionChannel;
   createCq(depth: number, channel?: CompletionChannel): CompletionQueue;
-  /** Accept connections; the channel is signalled for new and ended ones. */
-  listen(channel: CompletionChannel): Listener;
+  /**
+   * Accept connections; the channel is signalled for new and ended ones. Without an address: from this process. With
+   * `unix:PATH`: over shared memory, from processes of the same user that can open the socket made at PATH.
+   */
+  listen(channel: CompletionChannel, options?: ListenOptions): Listener;
   /** Ask a listener to connect these pairs (RESET). Signals the channel when the state changes. */
   connect(address: string, qps: readonly QueuePair[], channel: CompletionChannel): Connection;
   /** Closes everything that was made from it. */

@@ -9,9 +9,22 @@ const clock = new Float64Array(addon.clock, 0, 1);
 export type * from './contract.js';
 export * from './verbs.js';
 
-/** Open a software RNIC of its own for the calling thread. */
-export function openDevice(): Device {
-  return new SoftDevice();
+/**
+ * Open a device for the calling thread. `soft0`: a software RNIC; its clients are of this process, its listeners serve
+ * others too. `shm0`: one whose clients reach listeners of other processes over shared memory.
+ */
+export function openDevice(name = 'soft0'): Device {
+  if (name !== 'soft0' && name !== 'shm0') {
+    throw Object.assign(new Error(`no device ${name}; there are soft0 and shm0`), {
+      code: 'ERR_NATIVE_NO_DEVICE',
+    });
+  }
+  return new SoftDevice(name === 'shm0');
+}
+
+/** Open a device from which listeners at all of these addresses can be reached. */
+export function openDeviceTo(addresses: readonly string[]): Device {
+  return openDevice(addresses.some((address) => address.startsWith('unix:')) ? 'shm0' : 'soft0');
 }
 
 /** The monotonic clock that all processes of this host read, in ns. */

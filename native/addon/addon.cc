@@ -11,6 +11,9 @@
 
 #include "../soft/connection.h"
 #include "../soft/error.h"
+#include "../soft/shm/client_link.h"
+#include "../soft/shm/engine.h"
+#include "../soft/shm/unix_server.h"
 #include "constants.h"
 #include "entry_point.h"
 #include "signal_watch.h"
@@ -34,7 +37,7 @@ struct Queue {
 };
 
 using Object = std::variant<Ptr<rnic::Device>, Ptr<rnic::HostMemory>, Ptr<rnic::ProtectionDomain>, Ptr<WatchedChannel>,
-                            Ptr<Queue>, Ptr<rnic::QueuePair>, Ptr<rnic::Listener>, Ptr<rnic::Connection>>;
+                            Ptr<Queue>, Ptr<rnic::QueuePair>, Ptr<rnic::Listener>, Ptr<rnic::Connection>, Ptr<rnic::ClientLink>>;
 
 // What one JavaScript thread has open. Handles are never used twice.
 class Objects {
@@ -43,6 +46,7 @@ class Objects {
   ~Objects() {
     for (auto& [handle, object] : byHandle_) {
       if (auto* connection = std::get_if<Ptr<rnic::Connection>>(&object)) closeConnection(handle, **connection);
+      if (auto* link = std::get_if<Ptr<rnic::ClientLink>>(&object)) (*link)->close();
       if (auto* listener = std::get_if<Ptr<rnic::Listener>>(&object)) (*listener)->close();
     }
     for (auto& entry : byHandle_) {
@@ -57,9 +61,14 @@ class Objects {
   }
 
   template <typename T>
-  const Ptr<T>& get(const Napi::Value& handle) {
+  const Ptr<T>* find(const Napi::Value& handle) {
     const auto found = handle.IsNumber() ? byHandle_.find(handle.As<Napi::Number>().Uint32Value()) : byHandle_.end();
-    const Ptr<T>* object = found == byHandle_.end() ? nullptr : std::get_if<Ptr<T>>(&found->second);
+    return found == byHandle_.end() ? nullptr : std::get_if<Ptr<T>>(&found->second);
+  }
+
+  template <typename T>
+  const Ptr<T>& get(const Napi::Value& handle) {
+    const Ptr<T>* object = find<T>(handle);
     if (object == nullptr) throw VerbsError(VerbsError::Kind::Closed, "the object is closed");
     return *object;
   }
@@ -286,8 +295,23 @@ std::vector<Ptr<rnic::QueuePair>> queuePairs(Info info, const Napi::Value& handl
   return qps;
 }
 
+// What follows the scheme of the address; empty if it has another.
+std::string unixPath(const Napi::Value& address) {
+  if (!address.IsString()) throw VerbsError(VerbsError::Kind::Type, "address must be a string");
+  const std::string text = address.As<Napi::String>();
+  return text.compare(0, 5, "unix:") == 0 ? text.substr(5) : "";
+}
+
 Napi::Value listen(Info info) {
-  auto listener = rnic::Listener::open(objects(info).get<WatchedChannel>(info[0])->channel);
+  const auto& channel = objects(info).get<WatchedChannel>(info[0])->channel;
+  Ptr<rnic::Listener> listener;
+  if (info[1].IsUndefined()) {
+    listener = rnic::Listener::open(channel);
+  } else {
+    const std::string path = unixPath(info[1]);
+    if (path.empty()) throw VerbsError(VerbsError::Kind::Range, "the address to listen at must be unix:PATH");
+    listener = rnic::Listener::openUnix(channel, path, integer32(info[2], "engineThreads"));
+  }
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("address", listener->address);
   result.Set("handle", objects(info).add(std::move(listener)));
@@ -298,6 +322,12 @@ Napi::Value connectionObject(Info info, Ptr<rnic::Connection> connection, bool s
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("id", static_cast<double>(connection->id));
   result.Set("qpCount", static_cast<double>(connection->qpCount()));
+  if (server && connection->peer().pid != 0) {
+    Napi::Object peer = Napi::Object::New(info.Env());
+    peer.Set("pid", connection->peer().pid);
+    peer.Set("uid", connection->peer().uid);
+    result.Set("peer", peer);
+  }
   const uint32_t handle = objects(info).add(std::move(connection));
   if (server) objects(info).markServerSide(handle);
   result.Set("handle", handle);
@@ -322,16 +352,25 @@ Napi::Value closeListener(Info info) {
 }
 
 Napi::Value connect(Info info) {
-  if (!info[0].IsString()) throw VerbsError(VerbsError::Kind::Type, "address must be a string");
+  const std::string path = unixPath(info[0]);
   const std::string address = info[0].As<Napi::String>();
   const auto& channel = objects(info).get<WatchedChannel>(info[2])->channel;
+  if (!path.empty()) {
+    auto link = rnic::ClientLink::connect(path, queuePairs(info, info[1]), channel);
+    Napi::Object result = Napi::Object::New(info.Env());
+    result.Set("id", static_cast<double>(rnic::Connection::newId()));
+    result.Set("qpCount", static_cast<double>(link->qpCount()));
+    result.Set("handle", objects(info).add(std::move(link)));
+    return result;
+  }
   return connectionObject(info, rnic::Connection::request(address, queuePairs(info, info[1]), channel), false);
 }
 
 Napi::Value connectionState(Info info) {
   static const char* const names[] = {"connecting", "established", "rejected", "closed"};
-  const auto& connection = objects(info).get<rnic::Connection>(info[0]);
-  return Napi::String::New(info.Env(), names[static_cast<int>(connection->state())]);
+  const auto* link = objects(info).find<rnic::ClientLink>(info[0]);
+  const auto state = link != nullptr ? (*link)->state() : objects(info).get<rnic::Connection>(info[0])->state();
+  return Napi::String::New(info.Env(), names[static_cast<int>(state)]);
 }
 
 const Ptr<rnic::Connection>& offeredConnection(Info info) {
@@ -353,6 +392,10 @@ Napi::Value rejectConnection(Info info) {
 }
 
 Napi::Value closeConnection(Info info) {
+  if (const auto* link = objects(info).find<rnic::ClientLink>(info[0])) {
+    (*link)->close();
+    return closeObject(info);
+  }
   const uint32_t handle = integer32(info[0], "handle");
   const Ptr<rnic::Connection> connection = objects(info).get<rnic::Connection>(info[0]);
   objects(info).closeConnection(handle, *connection);

@@ -5,6 +5,7 @@
 namespace rnic {
 
 bool CompletionQueue::push(Cqe entry) {
+  if (lent_.load(std::memory_order_relaxed)) return false;
   uint32_t count = pushed_.load(std::memory_order_relaxed);
   do {
     if (overflown_.load(std::memory_order_relaxed)) return false;

@@ -17,7 +17,8 @@ class CompletionQueue {
   CompletionQueue(uint32_t depth, std::shared_ptr<HostMemory> memory, uint32_t pushed, std::shared_ptr<Channel> channel)
       : ring(depth, std::move(memory)), channel_(std::move(channel)), pushed_(pushed) {}
 
-  // False if there is no room: then the queue is broken for good, as is every pair that completes into it.
+  // False if there is no room: then the queue is broken for good, as is every pair that completes into it. False, too,
+  // while it is lent.
   bool push(Cqe entry);
 
   // A NIC in another process completes into it from now on, until it is taken back. False if one does already.

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "error.h"
+#include "shm/unix_server.h"
 
 namespace rnic {
 
@@ -14,31 +15,31 @@ std::map<std::string, std::weak_ptr<Listener>> listeners;
 uint64_t nextListener = 1;
 std::atomic<uint64_t> nextConnectionId{1};
 
-// Takes all pairs for one connection or none: each may be in one only, and once.
-class QueuePairClaim {
+// A client of this process.
+class LocalClient final : public ClientSide {
  public:
-  explicit QueuePairClaim(const std::vector<std::shared_ptr<QueuePair>>& qps) : qps_(qps) {
-    for (const auto& qp : qps_) {
-      if (qp->state() != QpState::RESET || !qp->claim()) {
-        release();
-        throw VerbsError(VerbsError::Kind::Type, "a queue pair to connect must be new, and named once");
-      }
-      claimed_++;
-    }
-  }
-  ~QueuePairClaim() { release(); }
-  // The connection has them now.
-  void keep() { claimed_ = 0; }
+  explicit LocalClient(std::shared_ptr<Channel> channel) : channel_(std::move(channel)) {}
+  void answered(bool) override { channel_->signal(); }
+  void ended() override { channel_->signal(); }
 
  private:
-  void release() {
-    while (claimed_ > 0) qps_[--claimed_]->unclaim();
-  }
-
-  const std::vector<std::shared_ptr<QueuePair>>& qps_;
-  size_t claimed_ = 0;
+  const std::shared_ptr<Channel> channel_;
 };
 }  // namespace
+
+QueuePairClaim::QueuePairClaim(const std::vector<std::shared_ptr<QueuePair>>& qps) : qps_(qps) {
+  for (const auto& qp : qps_) {
+    if (qp->state() != QpState::RESET || !qp->claim()) {
+      release();
+      throw VerbsError(VerbsError::Kind::Type, "a queue pair to connect must be new, and named once");
+    }
+    claimed_++;
+  }
+}
+
+void QueuePairClaim::release() {
+  while (claimed_ > 0) qps_[--claimed_]->unclaim();
+}
 
 Listener::Listener(std::string name, std::shared_ptr<Channel> channel)
     : address(std::move(name)), channel_(std::move(channel)) {}
@@ -50,6 +51,17 @@ std::shared_ptr<Listener> Listener::open(std::shared_ptr<Channel> channel) {
   listeners[address] = listener;
   return listener;
 }
+
+std::shared_ptr<Listener> Listener::openUnix(std::shared_ptr<Channel> channel, const std::string& path,
+                                             uint32_t engines) {
+  auto server = std::make_unique<UnixServer>(path, engines);
+  std::shared_ptr<Listener> listener(new Listener("unix:" + path, std::move(channel)));
+  listener->unixServer_ = std::move(server);
+  listener->unixServer_->open(listener);
+  return listener;
+}
+
+Listener::~Listener() = default;
 
 std::shared_ptr<Listener> Listener::find(const std::string& address) {
   std::lock_guard<std::mutex> lock(listenersMutex);
@@ -89,6 +101,7 @@ std::shared_ptr<Connection> Listener::nextDisconnection() {
 }
 
 void Listener::close() {
+  if (unixServer_ != nullptr) unixServer_->close();
   {
     std::lock_guard<std::mutex> lock(listenersMutex);
     listeners.erase(address);
@@ -104,8 +117,8 @@ void Listener::close() {
 }
 
 Connection::Connection(std::shared_ptr<Listener> listener, std::vector<std::shared_ptr<QueuePair>> qps,
-                       std::shared_ptr<Channel> channel)
-    : id(nextConnectionId++), listener_(std::move(listener)), clientChannel_(std::move(channel)),
+                       std::shared_ptr<ClientSide> client)
+    : id(newId()), listener_(std::move(listener)), clientSide_(std::move(client)),
       qpCount_(qps.size()), client_(std::move(qps)) {}
 
 std::shared_ptr<Connection> Connection::request(const std::string& address,
@@ -114,11 +127,22 @@ std::shared_ptr<Connection> Connection::request(const std::string& address,
   std::shared_ptr<Listener> listener = Listener::find(address);
   if (listener == nullptr) throw VerbsError(VerbsError::Kind::NoListener, "nobody listens at " + address);
   QueuePairClaim claim(qps);
-  std::shared_ptr<Connection> connection(new Connection(listener, qps, std::move(channel)));
-  if (!listener->offer(connection)) throw VerbsError(VerbsError::Kind::NoListener, "nobody listens at " + address);
+  auto connection = offer(listener, qps, std::make_shared<LocalClient>(std::move(channel)));
   claim.keep();
   return connection;
 }
+
+std::shared_ptr<Connection> Connection::offer(const std::shared_ptr<Listener>& listener,
+                                              std::vector<std::shared_ptr<QueuePair>> qps,
+                                              std::shared_ptr<ClientSide> client) {
+  std::shared_ptr<Connection> connection(new Connection(listener, std::move(qps), std::move(client)));
+  if (!listener->offer(connection)) {
+    throw VerbsError(VerbsError::Kind::NoListener, "nobody listens at " + listener->address);
+  }
+  return connection;
+}
+
+uint64_t Connection::newId() { return nextConnectionId++; }
 
 Connection::State Connection::state() {
   std::lock_guard<std::mutex> lock(mutex_);
@@ -134,7 +158,7 @@ void Connection::accept(std::vector<std::shared_ptr<QueuePair>> qps) {
   server_ = std::move(qps);
   for (size_t i = 0; i < qpCount_; i++) QueuePair::connect(client_[i], server_[i]);
   state_ = State::Established;
-  clientChannel_->signal();
+  clientSide_->answered(true);
 }
 
 void Connection::reject() {
@@ -143,7 +167,7 @@ void Connection::reject() {
   state_ = State::Rejected;
   for (const auto& qp : client_) qp->unclaim();
   client_.clear();
-  clientChannel_->signal();
+  clientSide_->answered(false);
 }
 
 void Connection::close(Side side) {
@@ -157,7 +181,7 @@ void Connection::close(Side side) {
   server_.clear();
   lock.unlock();
   if (side == Side::Listener) {
-    clientChannel_->signal();
+    clientSide_->ended();
   } else if (before == State::Established) {
     listener_->ended(shared_from_this());
   }

@@ -1,4 +1,4 @@
-import { addon } from '../addon.js';
+import { addon, type MadeConnection } from '../addon.js';
 import type { Connection, ConnectionState, Listener, QueuePair } from '../contract.js';
 import { type SoftDevice, softObject } from './device.js';
 import { SoftQueuePair } from './queue-pair.js';
@@ -7,19 +7,17 @@ export class SoftConnection implements Connection {
   readonly closeRank = 0;
   readonly id: number;
   readonly qpCount: number;
+  readonly peer: Connection['peer'];
   private handle: number;
   private readonly device: SoftDevice;
   private readonly onClose: () => void;
 
-  constructor(
-    device: SoftDevice,
-    made: { handle: number; id: number; qpCount: number },
-    onClose: () => void = () => {},
-  ) {
+  constructor(device: SoftDevice, made: MadeConnection, onClose: () => void = () => {}) {
     this.device = device;
     this.handle = made.handle;
     this.id = made.id;
     this.qpCount = made.qpCount;
+    this.peer = made.peer;
     this.onClose = onClose;
     device.children.add(this);
   }

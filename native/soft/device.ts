@@ -7,6 +7,7 @@ import type {
   DeviceAttr,
   HostMemory,
   Listener,
+  ListenOptions,
   ProtectionDomain,
   QueuePair,
 } from '../contract.js';
@@ -31,14 +32,18 @@ const ATTR: DeviceAttr = {
   windowBounds: true,
 };
 
+/** What is different when clients of this process reach listeners of others. */
+const SHARED_ATTR = { name: 'shm0', maxMr: 2 ** 16 - 1, maxMw: 2 ** 16 - 1 };
+
 export class SoftDevice implements Device {
-  readonly attr = ATTR;
+  readonly attr: DeviceAttr;
   /** What was made from it and is open. */
   readonly children = new Set<Child>();
   private handle: number;
 
   /** `shared`: for connections to other processes. */
   constructor(shared = false) {
+    this.attr = shared ? { ...ATTR, ...SHARED_ATTR } : ATTR;
     this.handle = addon.openDevice(shared);
   }
 
@@ -59,8 +64,12 @@ export class SoftDevice implements Device {
     return new SoftCompletionQueue(this, addon.createCq(this.handle, 2 * depth, channelHandle), depth);
   }
 
-  listen(channel: CompletionChannel): Listener {
-    return new SoftListener(this, addon.listen(softObject(SoftChannel, channel).handle));
+  listen(channel: CompletionChannel, options: ListenOptions = {}): Listener {
+    const { address, engineThreads = 1 } = options;
+    return new SoftListener(
+      this,
+      addon.listen(softObject(SoftChannel, channel).handle, address, engineThreads),
+    );
   }
 
   connect(address: string, qps: readonly QueuePair[], channel: CompletionChannel): Connection {

@@ -53,8 +53,7 @@ uint32_t KeyTable::take(KeyEntry::Kind kind, uint32_t pd) {
   uint32_t index;
   if (used_ < MAX_KEYS && free_.size() < RESTING_KEYS) {
     index = used_++;
-    std::atomic<KeyEntry*>& chunk = chunks_[index >> CHUNK_BITS];
-    if (chunk.load(std::memory_order_relaxed) == nullptr) chunk.store(new KeyEntry[CHUNK], std::memory_order_release);
+    makeEntry(index);
   } else if (!free_.empty()) {
     index = free_.front();
     free_.pop_front();
@@ -67,11 +66,29 @@ uint32_t KeyTable::take(KeyEntry::Kind kind, uint32_t pd) {
   return index;
 }
 
+KeyEntry& KeyTable::makeEntry(uint32_t index) {
+  std::atomic<KeyEntry*>& chunk = chunks_[index >> CHUNK_BITS];
+  if (chunk.load(std::memory_order_relaxed) == nullptr) chunk.store(new KeyEntry[CHUNK], std::memory_order_release);
+  return *find(index);
+}
+
+KeyEntry& KeyTable::takeAt(uint32_t index, KeyEntry::Kind kind, uint32_t pd) {
+  if (index == 0 || index >= MAX_LINK_KEYS) {
+    throw VerbsError(VerbsError::Kind::Limit, "another process's key table is larger than this NIC takes");
+  }
+  KeyEntry& entry = makeEntry(index);
+  if (entry.kind != KeyEntry::Kind::Free) throw VerbsError(VerbsError::Kind::Type, "the key is in use");
+  entry.kind = kind;
+  entry.pd = pd;
+  return entry;
+}
+
 void KeyTable::give(uint32_t index) {
   KeyEntry& entry = *find(index);
   entry.kind = KeyEntry::Kind::Free;
   entry.memory.reset();
-  free_.push_back(index);
+  // Indices that another process's table gave are not this one's to use.
+  if (index < used_) free_.push_back(index);
 }
 
 void KeyTable::revoke(KeyEntry& entry) {
@@ -93,21 +110,34 @@ void KeyTable::unbind(KeyEntry& window) {
   window.memory.reset();
 }
 
-uint32_t KeyTable::addRegion(std::shared_ptr<HostMemory> memory, uint64_t offset, uint64_t length, uint64_t iova,
-                             uint32_t access, uint32_t pd) {
+void KeyTable::openRegion(KeyEntry& entry, uint32_t key, const RegionRecord& region) {
+  entry.tag = static_cast<uint8_t>(key);
+  entry.start.store(region.iova, std::memory_order_relaxed);
+  entry.length = region.length;
+  entry.base.store(region.memory->data() + region.offset, std::memory_order_relaxed);
+  entry.access = region.access | LOCAL_READ;
+  entry.windows = 0;
+  entry.memory = region.memory;
+  entry.live.store(KeyEntry::LIVE | key, std::memory_order_seq_cst);
+}
+
+uint32_t KeyTable::addRegion(const RegionRecord& region, uint32_t pd) {
   std::lock_guard<std::mutex> lock(mutex_);
   const uint32_t index = take(KeyEntry::Kind::Region, pd);
   KeyEntry& entry = *find(index);
-  entry.tag++;
-  entry.start.store(iova, std::memory_order_relaxed);
-  entry.length = length;
-  entry.base.store(memory->data() + offset, std::memory_order_relaxed);
-  entry.access = access | LOCAL_READ;
-  entry.windows = 0;
-  entry.memory = std::move(memory);
-  const uint32_t key = index << KEY_TAG_BITS | entry.tag;
-  entry.live.store(KeyEntry::LIVE | key, std::memory_order_seq_cst);
+  const uint32_t key = index << KEY_TAG_BITS | static_cast<uint8_t>(entry.tag + 1);
+  openRegion(entry, key, region);
   return key;
+}
+
+void KeyTable::addRegionAt(uint32_t key, const RegionRecord& region, uint32_t pd) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  openRegion(takeAt(key >> KEY_TAG_BITS, KeyEntry::Kind::Region, pd), key, region);
+}
+
+void KeyTable::addWindowAt(uint32_t keyBase, uint32_t pd) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  takeAt(keyBase >> KEY_TAG_BITS, KeyEntry::Kind::Window, pd).tag = 0;
 }
 
 void KeyTable::removeRegion(uint32_t pd, uint32_t key) {

@@ -18,6 +18,14 @@
 
 namespace rnic {
 
+struct RegionRecord {
+  std::shared_ptr<HostMemory> memory;
+  uint64_t offset;
+  uint64_t length;
+  uint64_t iova;
+  uint32_t access;
+};
+
 struct KeyEntry {
   enum class Kind : uint8_t { Free, Region, Window };
 
@@ -61,8 +69,11 @@ class KeyTable {
   KeyTable& operator=(const KeyTable&) = delete;
 
   // Both keys of a new region.
-  uint32_t addRegion(std::shared_ptr<HostMemory> memory, uint64_t offset, uint64_t length, uint64_t iova, uint32_t access,
-                     uint32_t pd);
+  uint32_t addRegion(const RegionRecord& region, uint32_t pd);
+  // A new region with this key, or a new window at this place, as another process's table has it. Such a table is used
+  // with these calls only. Throws if the place is taken or beyond MAX_LINK_KEYS.
+  void addRegionAt(uint32_t key, const RegionRecord& region, uint32_t pd);
+  void addWindowAt(uint32_t keyBase, uint32_t pd);
   // Throws Busy while windows are bound to it.
   void removeRegion(uint32_t pd, uint32_t key);
   // The index of a new, unbound window, shifted.
@@ -99,6 +110,9 @@ class KeyTable {
     return entries == nullptr ? nullptr : entries + (index & (CHUNK - 1));
   }
   uint32_t take(KeyEntry::Kind kind, uint32_t pd);
+  KeyEntry& takeAt(uint32_t index, KeyEntry::Kind kind, uint32_t pd);
+  KeyEntry& makeEntry(uint32_t index);
+  static void openRegion(KeyEntry& entry, uint32_t key, const RegionRecord& region);
   void give(uint32_t index);
   void revoke(KeyEntry& entry);
   void unbind(KeyEntry& window);

@@ -156,10 +156,7 @@ void QueuePair::join(const std::shared_ptr<QueuePair>& peer) {
 
 void QueuePair::modify(QpState next, uint32_t rights) {
   if (closed_) throw VerbsError(VerbsError::Kind::Closed, "the queue pair is closed");
-  if (lent_.load()) {
-    remoteNic_->modify(*this, next, rights);
-    return;
-  }
+  if (lent_.load() && remoteNic_->modify(*this, next, rights)) return;
   const QpState now = state();
   const bool forward = (now == QpState::RESET && next == QpState::INIT) ||
                        (now == QpState::INIT && next == QpState::RTR) || (now == QpState::RTR && next == QpState::RTS) ||
@@ -206,6 +203,7 @@ void QueuePair::end() {
 
 void QueuePair::close() {
   if (lent_.load()) remoteNic_->remove(*this);
+  lent_.store(false);
   std::shared_ptr<QueuePair> peer;
   {
     std::lock_guard<SpinLock> lock(joinLock_);

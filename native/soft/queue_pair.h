@@ -23,8 +23,8 @@ class RemoteNic {
   virtual ~RemoteNic() = default;
   // It sleeps, and there is work.
   virtual void wake() = 0;
-  // As the pair's own.
-  virtual void modify(const QueuePair& qp, QpState next, uint32_t access) = 0;
+  // As the pair's own; false if the NIC is gone and the pair has been taken back.
+  virtual bool modify(const QueuePair& qp, QpState next, uint32_t access) = 0;
   // Waits until it is done with the pair.
   virtual void remove(const QueuePair& qp) = 0;
 };
@@ -59,6 +59,9 @@ class QueuePair {
   void lendTo(std::shared_ptr<RemoteNic> nic);
   // It is gone: what it has not completed is flushed. From any thread.
   void takeBack();
+  // It never began.
+  void returnUnused() { lent_.store(false); }
+  bool hasWork() const { return sendRing.userCounter().load(std::memory_order_seq_cst) != sent_ || moved_ > 0; }
   // What it will have to go on from.
   uint32_t sent() const { return sent_; }
   uint32_t received() const { return received_; }

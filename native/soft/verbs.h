@@ -127,6 +127,8 @@ constexpr uint32_t MAX_CQ = 65536;
 constexpr uint32_t MAX_CQE = 1 << 22;
 constexpr uint32_t MAX_KEYS = 1 << 22;  // regions and windows together
 constexpr uint32_t MAX_PD = 65536;
+// Of one client of a shared-memory link.
+constexpr uint32_t MAX_LINK_KEYS = 1 << 16;
 static_assert(MAX_KEYS <= 1u << (32 - KEY_TAG_BITS));
 
 }  // namespace rnic

@@ -35,7 +35,7 @@ class RawPair {
   posted = 0;
 
   connectTo(other: RawPair): void {
-    const listener = addon.listen(other.channel);
+    const listener = addon.listen(other.channel, undefined, 1);
     addon.connect(listener.address, [this.qp.handle], this.channel);
     addon.acceptConnection(addon.nextConnection(listener.handle)!.handle, [other.qp.handle]);
     addon.closeListener(listener.handle);

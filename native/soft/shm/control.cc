@@ -1,0 +1,109 @@
+#include "control.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace rnic {
+
+Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
+  const int old = fd_;
+  fd_ = other.take();
+  if (old >= 0) close(old);
+  return *this;
+}
+
+Descriptor::~Descriptor() {
+  if (fd_ >= 0) close(fd_);
+}
+
+std::shared_ptr<ControlSocket> ControlSocket::connect(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof address.sun_path) {
+    throw VerbsError(VerbsError::Kind::Range, "the path of a socket has 1 to 107 bytes");
+  }
+  std::memcpy(address.sun_path, path.data(), path.size());
+  Descriptor fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd.has()) throw VerbsError(VerbsError::Kind::Limit, "no descriptor left for a connection");
+  if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
+    throw VerbsError(VerbsError::Kind::NoListener, "nobody listens at unix:" + path + ": " + std::strerror(errno));
+  }
+  return std::make_shared<ControlSocket>(std::move(fd));
+}
+
+bool ControlSocket::send(const ControlMessage& message, int fd0, int fd1) const {
+  iovec bytes{const_cast<ControlMessage*>(&message), sizeof message};
+  msghdr header{};
+  header.msg_iov = &bytes;
+  header.msg_iovlen = 1;
+  alignas(cmsghdr) char control[CMSG_SPACE(CONTROL_FDS * sizeof(int))] = {};
+  const int fds[CONTROL_FDS] = {fd0, fd1};
+  const size_t count = fd0 < 0 ? 0 : fd1 < 0 ? 1 : 2;
+  if (count > 0) {
+    header.msg_control = control;
+    header.msg_controllen = CMSG_SPACE(count * sizeof(int));
+    cmsghdr* const part = CMSG_FIRSTHDR(&header);
+    part->cmsg_level = SOL_SOCKET;
+    part->cmsg_type = SCM_RIGHTS;
+    part->cmsg_len = CMSG_LEN(count * sizeof(int));
+    std::memcpy(CMSG_DATA(part), fds, count * sizeof(int));
+  }
+  ssize_t sent;
+  do {
+    sent = sendmsg(fd_.get(), &header, MSG_DONTWAIT | MSG_NOSIGNAL);
+  } while (sent < 0 && errno == EINTR);
+  return sent == sizeof message;
+}
+
+ControlSocket::Received ControlSocket::receive(ControlPacket& into) const {
+  into.fds = {};
+  iovec bytes{&into.message, sizeof into.message};
+  msghdr header{};
+  header.msg_iov = &bytes;
+  header.msg_iovlen = 1;
+  alignas(cmsghdr) char control[CMSG_SPACE(CONTROL_FDS * sizeof(int))];
+  header.msg_control = control;
+  header.msg_controllen = sizeof control;
+  ssize_t got;
+  do {
+    got = recvmsg(fd_.get(), &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) return errno == EAGAIN || errno == EWOULDBLOCK ? Received::Nothing : Received::End;
+  size_t count = 0;
+  for (cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr; part = CMSG_NXTHDR(&header, part)) {
+    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
+    const size_t fds = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < fds; i++) {
+      int fd;
+      std::memcpy(&fd, CMSG_DATA(part) + i * sizeof(int), sizeof fd);
+      // One too many is closed at the end of this turn.
+      Descriptor owned(fd);
+      if (count < CONTROL_FDS) into.fds[count++] = std::move(owned);
+    }
+  }
+  if (got != sizeof into.message || (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
+    into.fds = {};
+    return Received::End;
+  }
+  return Received::Packet;
+}
+
+namespace {
+bool waitFor(int fd, short events, int timeoutMs) {
+  pollfd poll{fd, events, 0};
+  return ::poll(&poll, 1, timeoutMs) > 0;
+}
+}  // namespace
+
+bool ControlSocket::waitReadable(int timeoutMs) const { return waitFor(fd_.get(), POLLIN, timeoutMs); }
+
+bool ControlSocket::waitEnd(int timeoutMs) const { return waitFor(fd_.get(), POLLRDHUP, timeoutMs); }
+
+void ControlSocket::end() const { shutdown(fd_.get(), SHUT_RDWR); }
+
+}  // namespace rnic

@@ -1,0 +1,269 @@
+#include "served_client.h"
+
+#include <time.h>
+
+#include <algorithm>
+
+#include "engine.h"
+
+namespace rnic {
+
+namespace {
+
+// Of one pair in one visit, so that no client keeps the others waiting for long.
+constexpr uint32_t VISIT_REQUESTS = 64;
+constexpr uint64_t VISIT_BYTES = 256 << 10;
+constexpr int VISIT_MESSAGES = 32;
+
+// A client whose requests are refused more often than this guesses keys. Each refusal costs it a reset of its pair.
+constexpr uint64_t REFUSALS_AT_ONCE = 4096;
+constexpr uint64_t REFUSALS_PER_SECOND = 256;
+
+uint64_t nowNs() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
+}
+
+[[noreturn]] void refuse(const char* what) { throw VerbsError(VerbsError::Kind::Type, what); }
+[[noreturn]] void tooMany(const char* what) { throw VerbsError(VerbsError::Kind::Limit, what); }
+
+bool isUnixSocket(int fd) {
+  int domain = 0;
+  socklen_t size = sizeof domain;
+  return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
+}
+
+}  // namespace
+
+ServedClient::ServedClient(std::shared_ptr<ControlSocket> socket, const ucred& credentials,
+                           std::shared_ptr<Listener> listener, std::shared_ptr<Engine> engine)
+    : peer_(credentials), socket_(std::move(socket)), listener_(std::move(listener)), engine_(std::move(engine)),
+      device_(std::make_shared<Device>(false)) {}
+
+bool ServedClient::progress() {
+  bool worked = false;
+  for (const auto& qp : qps_) worked |= qp->progress(VISIT_REQUESTS, VISIT_BYTES);
+  return worked;
+}
+
+bool ServedClient::fallAsleep() {
+  bool hasWork = false;
+  for (const auto& qp : qps_) {
+    qp->sendRing.nicSleeps().store(1, std::memory_order_seq_cst);
+    hasWork |= qp->hasWork();
+  }
+  return hasWork;
+}
+
+void ServedClient::wakeUp() {
+  for (const auto& qp : qps_) qp->sendRing.nicSleeps().store(0, std::memory_order_relaxed);
+}
+
+bool ServedClient::takeMessages() {
+  ControlPacket packet;
+  for (int i = 0; i < VISIT_MESSAGES; i++) {
+    switch (socket_->receive(packet)) {
+      case ControlSocket::Received::Nothing:
+        return true;
+      case ControlSocket::Received::End:
+        return false;
+      case ControlSocket::Received::Packet:
+        break;
+    }
+    const ControlType type = packet.message.type;
+    if (type == ControlType::DISCONNECT) return false;
+    if (type == ControlType::WAKE) continue;
+    ControlMessage reply;
+    reply.type = ControlType::REPLY;
+    try {
+      handle(packet);
+    } catch (const VerbsError& error) {
+      reply.id = 1 + static_cast<uint32_t>(error.kind);
+    } catch (const std::bad_alloc&) {
+      reply.id = 1 + static_cast<uint32_t>(VerbsError::Kind::Limit);
+    }
+    if (!socket_->send(reply)) return false;
+    // Who says nonsense before it is known gets no second chance.
+    if (!greeted_) return false;
+  }
+  return true;
+}
+
+void ServedClient::handle(ControlPacket& packet) {
+  const ControlMessage& message = packet.message;
+  if (message.type == ControlType::HELLO) {
+    if (message.args[0] != CONTROL_VERSION) refuse("another version of the link");
+    greeted_ = true;
+    return;
+  }
+  if (!greeted_) refuse("no greeting");
+  switch (message.type) {
+    case ControlType::ADD_CHANNEL:
+      return addChannel(packet);
+    case ControlType::ADD_CQ:
+      return addCq(packet);
+    case ControlType::ADD_QP:
+      return addQp(packet);
+    case ControlType::ADD_REGION:
+      return addRegion(packet);
+    case ControlType::REMOVE_REGION:
+      return removeRegion(message);
+    case ControlType::ADD_WINDOW:
+      return pd(message.args[0]).addWindowAt(message.id);
+    case ControlType::REMOVE_WINDOW:
+      return pd(message.args[0]).removeWindow(message.id);
+    case ControlType::MODIFY_QP:
+      return modify(message);
+    case ControlType::REMOVE_QP: {
+      qp(message.id).close();
+      qps_.erase(std::find_if(qps_.begin(), qps_.end(), [&](const auto& each) { return each->qpNum == message.id; }));
+      return;
+    }
+    case ControlType::CONNECT:
+      return connect(message);
+    default:
+      refuse("unknown request");
+  }
+}
+
+void ServedClient::addChannel(ControlPacket& packet) {
+  if (channels_.size() >= MAX_LINK_CHANNELS) tooMany("channels");
+  Descriptor& fd = packet.fds[0];
+  // Sending to another kind of descriptor could block.
+  if (!fd.has() || !isUnixSocket(fd.get())) refuse("a channel must come with a Unix-domain socket");
+  if (channels_.count(packet.message.id) != 0) refuse("the channel is there");
+  channels_[packet.message.id] = Channel::foreign(fd.take());
+}
+
+void ServedClient::addCq(ControlPacket& packet) {
+  const auto& [channel, depth, pushed] = reinterpret_cast<const std::array<uint32_t, 3>&>(packet.message.args);
+  if (cqs_.size() >= MAX_LINK_CQS) tooMany("completion queues");
+  if (cqs_.count(packet.message.id) != 0) refuse("the completion queue is there");
+  Ring<Cqe>::checkDepth("depth", depth, MAX_CQE);
+  std::shared_ptr<Channel> target;
+  if (channel != CONTROL_NONE) {
+    const auto found = channels_.find(channel);
+    if (found == channels_.end()) refuse("no such channel");
+    target = found->second;
+  }
+  auto memory = map(packet.fds[0], 0, Ring<Cqe>::bytesFor(depth));
+  cqs_[packet.message.id] = std::make_shared<CompletionQueue>(depth, std::move(memory), pushed, std::move(target));
+}
+
+void ServedClient::addQp(ControlPacket& packet) {
+  const auto& [pdNumber, sendCq, recvCq, sends, receives, sent, received, unused] = packet.message.args;
+  (void)unused;
+  if (connection_ != nullptr) refuse("a connection's queue pairs come before it");
+  if (qps_.size() >= MAX_LINK_QPS) tooMany("queue pairs");
+  for (const auto& each : qps_) {
+    if (each->qpNum == packet.message.id) refuse("the queue pair is there");
+  }
+  Ring<Wqe>::checkDepth("maxSendWr", sends, MAX_QP_WR);
+  Ring<RecvWqe>::checkDepth("maxRecvWr", receives, MAX_QP_WR);
+  const auto sendQueue = cqs_.find(sendCq);
+  const auto recvQueue = cqs_.find(recvCq);
+  if (sendQueue == cqs_.end() || recvQueue == cqs_.end()) refuse("no such completion queue");
+  pd(pdNumber);
+  Ring<Wqe> sendRing(sends, map(packet.fds[0], 0, Ring<Wqe>::bytesFor(sends)));
+  Ring<RecvWqe> recvRing(receives, map(packet.fds[1], 0, Ring<RecvWqe>::bytesFor(receives)));
+  auto qp = std::make_shared<QueuePair>(pds_[pdNumber], sendQueue->second, recvQueue->second, std::move(sendRing),
+                                        std::move(recvRing), packet.message.id);
+  qp->startAt(sent, received);
+  qps_.push_back(std::move(qp));
+}
+
+void ServedClient::addRegion(ControlPacket& packet) {
+  const ControlMessage& message = packet.message;
+  const auto& [offset, length, iova] = message.longs;
+  ProtectionDomain& domain = pd(message.args[0]);
+  auto memory = map(packet.fds[0], offset, length);
+  try {
+    domain.addRegionAt(message.id, {std::move(memory), 0, length, iova, message.args[1]});
+  } catch (const VerbsError&) {
+    mappedBytes_ -= length;
+    throw;
+  }
+  regionBytes_[message.id] = length;
+}
+
+void ServedClient::removeRegion(const ControlMessage& message) {
+  pd(message.args[0]).removeRegion(message.id);
+  mappedBytes_ -= regionBytes_[message.id];
+  regionBytes_.erase(message.id);
+}
+
+void ServedClient::connect(const ControlMessage& message) {
+  if (connection_ != nullptr) refuse("the client is connected");
+  const auto channel = channels_.find(message.id);
+  if (channel == channels_.end()) refuse("no such channel");
+  connectChannel_ = channel->second;
+  connection_ = Connection::offer(listener_, qps_, shared_from_this());
+}
+
+void ServedClient::modify(const ControlMessage& message) {
+  uint64_t refusals = 0;
+  for (const auto& each : qps_) refusals += each->refusals();
+  const uint64_t now = nowNs();
+  const uint64_t forgiven = (now - forgivenNs_) / (1000000000 / REFUSALS_PER_SECOND);
+  if (forgiven > 0) {
+    refusalsForgiven_ = std::min(refusals, refusalsForgiven_ + forgiven);
+    forgivenNs_ = now;
+  }
+  if (refusals - std::min(refusals, refusalsForgiven_) > REFUSALS_AT_ONCE) {
+    endRequested_ = true;
+    tooMany("refused requests");
+  }
+  qp(message.id).modify(static_cast<QpState>(message.args[0]), message.args[1]);
+}
+
+std::shared_ptr<HostMemory> ServedClient::map(const Descriptor& fd, uint64_t offset, uint64_t bytes) {
+  if (!fd.has()) refuse("the memory is missing");
+  if (bytes > MAX_LINK_BYTES - mappedBytes_) tooMany("bytes of memory");
+  auto memory = HostMemory::foreign(fd.get(), offset, bytes);
+  mappedBytes_ += bytes;
+  return memory;
+}
+
+ProtectionDomain& ServedClient::pd(uint32_t number) {
+  auto& domain = pds_[number];
+  if (domain == nullptr) {
+    if (pds_.size() > MAX_LINK_PDS) {
+      pds_.erase(number);
+      tooMany("protection domains");
+    }
+    domain = std::make_shared<ProtectionDomain>(device_);
+  }
+  return *domain;
+}
+
+QueuePair& ServedClient::qp(uint32_t number) {
+  for (const auto& each : qps_) {
+    if (each->qpNum == number) return *each;
+  }
+  refuse("no such queue pair");
+}
+
+void ServedClient::answered(bool accepted) {
+  ControlMessage message;
+  message.type = accepted ? ControlType::ACCEPTED : ControlType::REJECTED;
+  const bool sent = socket_->send(message);
+  connectChannel_->signal();
+  if (!accepted || !sent) ended();
+}
+
+void ServedClient::ended() {
+  endRequested_ = true;
+  engine_->wake();
+}
+
+void ServedClient::drop() {
+  if (connection_ != nullptr) connection_->close(Connection::Side::Client);
+  for (const auto& qp : qps_) qp->close();
+  qps_.clear();
+  cqs_.clear();
+  // From now on nothing of the client's is touched by this thread: it may hear of it.
+  socket_->end();
+}
+
+}  // namespace rnic
