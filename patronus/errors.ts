@@ -23,6 +23,8 @@ export const PatronusErrorCode = {
   DISCONNECTED: 'ERR_PATRONUS_DISCONNECTED',
   /** No answer in time; the request may or may not have been carried out. */
   TIMEOUT: 'ERR_PATRONUS_TIMEOUT',
+  /** The clock of the memory node could not be read, so no lease of it can be judged. */
+  CLOCK: 'ERR_PATRONUS_CLOCK',
   /** The client or the node was closed. */
   CLOSED: 'ERR_PATRONUS_CLOSED',
 } as const;

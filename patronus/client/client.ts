@@ -12,6 +12,7 @@ import {
 } from '../api.js';
 import { acquireError, PatronusError, PatronusErrorCode } from '../errors.js';
 import type { NodeEndpoint } from '../memory-node/node.js';
+import type { TimeOptions } from '../time/options.js';
 import { BufferPool, RegisteredBuffer } from './buffers.js';
 import { LeaseHandle } from './lease.js';
 import { NodeConnection } from './node-connection.js';
@@ -19,13 +20,13 @@ import { NodeConnection } from './node-connection.js';
 export interface ConnectOptions {
   /** The memory nodes to connect to, at least one; the first is the default of every call. */
   readonly nodes: readonly NodeEndpoint[];
+  /** How the nodes' clocks are known. */
+  readonly time?: TimeOptions;
 }
 
 /** A client of memory nodes. Belongs to the thread that made it. */
 export class Patronus implements PatronusClient {
   readonly nodes: readonly NodeLayout[];
-  /** All nodes are of this process and read the same clock. */
-  readonly epsilonNs = 0;
   private readonly device: Device;
   private readonly pd: ProtectionDomain;
   private readonly buffers: BufferPool;
@@ -41,7 +42,7 @@ export class Patronus implements PatronusClient {
       const pd = device.allocPd();
       const buffers = new BufferPool(device, pd);
       for (const endpoint of options.nodes) {
-        connections.push(await NodeConnection.open(device, pd, buffers, endpoint, 0));
+        connections.push(await NodeConnection.open(device, pd, buffers, endpoint, options.time));
       }
       return new Patronus(device, pd, buffers, connections);
     } catch (error) {
@@ -62,6 +63,10 @@ export class Patronus implements PatronusClient {
     this.buffers = buffers;
     this.connections = connections;
     this.nodes = connections.map((connection) => connection.layout);
+  }
+
+  get epsilonNs(): number {
+    return Math.max(...this.connections.map((connection) => connection.clock.epsilonNs()));
   }
 
   now(): number {

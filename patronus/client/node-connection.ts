@@ -24,6 +24,9 @@ import {
 } from '../api.js';
 import { PatronusError, PatronusErrorCode } from '../errors.js';
 import type { NodeEndpoint } from '../memory-node/node.js';
+import { ofThisHost, type TimeOptions } from '../time/options.js';
+import { HostClock, type NodeClock, RemoteClock } from '../time/remote-clock.js';
+import { Synchronisation } from '../time/synchronisation.js';
 import {
   getNumber,
   head,
@@ -36,6 +39,7 @@ import {
 import { MAX_BATCH, OperationBatch } from './batch.js';
 import type { BufferPool } from './buffers.js';
 import { Calls, MAX_CALLS } from './calls.js';
+import { NodeClockSource } from './clock-source.js';
 import { LeaseHandle } from './lease.js';
 
 /** One in service and a spare, so that an access fault costs a switch and not the building of a pair. */
@@ -47,6 +51,9 @@ const OPERATION_BITS = 4;
 const POLL_TURNS = 64;
 const CALL_TIMEOUT_MS = 5000;
 const CONNECT_TIMEOUT_MS = 5000;
+/** Crystals are good for 100 millionths and are corrected by up to 500 more: two clocks, both at once, would be 1200. */
+const DRIFT_PPM = 1200;
+const CLOCK_INTERVAL_MS = 100;
 
 interface DataPair {
   readonly qp: QueuePair;
@@ -59,7 +66,9 @@ interface DataPair {
 export class NodeConnection {
   readonly buffers: BufferPool;
   layout: NodeLayout;
-  private readonly epsilonNs: number;
+  /** The node's clock as this client knows it. */
+  readonly clock: NodeClock;
+  private readonly synchronisation: Synchronisation | undefined;
   private readonly link: Connection;
   private readonly channel: CompletionChannel;
   private readonly calls: Calls;
@@ -98,12 +107,13 @@ export class NodeConnection {
     pd: ProtectionDomain,
     buffers: BufferPool,
     endpoint: NodeEndpoint,
-    epsilonNs: number,
+    time: TimeOptions = {},
   ): Promise<NodeConnection> {
-    const connection = new NodeConnection(device, pd, buffers, endpoint, epsilonNs);
+    const connection = new NodeConnection(device, pd, buffers, endpoint, time);
     try {
       await connection.established(endpoint);
       await connection.hello(endpoint);
+      await connection.synchronise();
       return connection;
     } catch (error) {
       connection.close();
@@ -116,10 +126,9 @@ export class NodeConnection {
     pd: ProtectionDomain,
     buffers: BufferPool,
     endpoint: NodeEndpoint,
-    epsilonNs: number,
+    time: TimeOptions,
   ) {
     this.buffers = buffers;
-    this.epsilonNs = epsilonNs;
     this.layout = { nodeId: endpoint.nodeId, leaseBytes: 0, allocOffset: 0, allocBytes: 0 };
     this.channel = device.createChannel();
     const messages: HostMemory = device.allocMemory(2 * MAX_CALLS * MESSAGE_BYTES);
@@ -147,6 +156,18 @@ export class NodeConnection {
     this.recvCq = recvCq;
     this.sendCq = sendCq;
     this.calls = new Calls(control, recvCq, new Uint32Array(messages.buffer), region.lkey);
+    const { synchronise = !ofThisHost(endpoint.address), epsilonNs = 0, now = nowNs } = time;
+    if (synchronise) {
+      const { driftPpm = DRIFT_PPM, intervalMs = CLOCK_INTERVAL_MS } = time;
+      const clock = new RemoteClock(now, driftPpm);
+      this.clock = clock;
+      this.synchronisation = new Synchronisation(clock, new NodeClockSource(this), now, {
+        driftPpm,
+        intervalMs,
+      });
+    } else {
+      this.clock = new HostClock(now, epsilonNs);
+    }
   }
 
   private async established(endpoint: NodeEndpoint): Promise<void> {
@@ -181,8 +202,32 @@ export class NodeConnection {
     this.layout = layout;
   }
 
+  /** Learn the node's clock, then keep to it. */
+  private async synchronise(): Promise<void> {
+    const { synchronisation } = this;
+    if (synchronisation === undefined) return;
+    if (!(await synchronisation.settle())) {
+      throw new PatronusError(PatronusErrorCode.CLOCK, 'the clock of the memory node could not be read');
+    }
+    synchronisation.run();
+  }
+
+  /** Let the node write its clock page for so long; resolves to the key of the page. */
+  async requestClock(durationNs: number): Promise<number> {
+    const rkey = await this.call(
+      MessageType.CLOCK,
+      0,
+      (words, at) => putNumber(words, at + Word.TERM, durationNs),
+      (words, at) => (words[at]! >>> 16 === ReplyStatus.OK ? words[at + Word.RKEY]! : undefined),
+    );
+    if (rkey === undefined)
+      throw new PatronusError(PatronusErrorCode.CLOCK, 'the memory node refused its clock');
+    return rkey;
+  }
+
+  /** Whether the term may be over on the node: true whenever it is. */
   pastDeadline(deadlineNs: number): boolean {
-    return nowNs() + this.epsilonNs >= deadlineNs;
+    return this.clock.latest() >= deadlineNs;
   }
 
   newBatch(): OperationBatch {
@@ -442,6 +487,7 @@ export class NodeConnection {
     for (const batch of [...this.batches, ...this.waiting.splice(0)])
       batch?.complete(RetCode.RdmaExecutionErr, 0);
     this.batches.fill(undefined);
+    this.synchronisation?.stop();
     this.link.close();
   }
 

@@ -10,6 +10,7 @@ import {
   type QueuePair,
 } from '../../native/index.js';
 import { MAX_REQUESTS, MESSAGE_BYTES, MESSAGE_WORDS } from '../wire/messages.js';
+import type { ClockPage } from './clock-page.js';
 import { WindowPool } from './window-pool.js';
 
 /** Binds, unbinds and answers of one batch at most: three for each of the requests that can be there. */
@@ -29,6 +30,7 @@ export class ClientConnection {
   /** The region of the node's memory in this client's domain; windows are bound to it. Grants no remote access itself. */
   readonly region: MemoryRegion;
   readonly windows: WindowPool;
+  readonly clockRegion: MemoryRegion;
   readonly control: QueuePair;
   readonly requests: Uint32Array;
   readonly replies: Uint32Array;
@@ -53,6 +55,7 @@ export class ClientConnection {
     link: Connection,
     device: Device,
     memory: HostMemory,
+    clockPage: ClockPage,
     maxWindows: number,
     sendCq: CompletionQueue,
     recvCq: CompletionQueue,
@@ -69,6 +72,7 @@ export class ClientConnection {
       this.messageRegion = this.own(
         this.pd.regMr(this.messages, 0, this.messages.byteLength, Access.LOCAL_WRITE),
       );
+      this.clockRegion = this.own(clockPage.register(this.pd));
       this.windows = this.own(new WindowPool(this.pd, maxWindows));
       const queues = { sendCq, recvCq };
       this.control = this.own(

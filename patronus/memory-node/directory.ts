@@ -12,6 +12,7 @@ import {
   WcStatus,
 } from '../../native/index.js';
 import { AcquireFlag, AcquireStatus, ModifyFlag } from '../api.js';
+import { MOST_PUBLISH_NS } from '../wire/clock-page.js';
 import {
   clearMessage,
   getNumber,
@@ -27,6 +28,7 @@ import {
 } from '../wire/messages.js';
 import { Allocator } from './allocator.js';
 import { BUFFER_BITS, ClientConnection, CONTROL_SEND_DEPTH } from './client-connection.js';
+import { ClockPage } from './clock-page.js';
 import { LeaseTable } from './lease-table.js';
 import { StatIndex } from './stats.js';
 
@@ -73,6 +75,7 @@ export class Directory {
   private readonly recvCq: CompletionQueue;
   private readonly leases: LeaseTable;
   private readonly allocator: Allocator;
+  private readonly clockPage: ClockPage;
   private readonly counters: Float64Array;
   private readonly stopWord: Int32Array;
   private readonly connections: (ClientConnection | undefined)[];
@@ -106,6 +109,7 @@ export class Directory {
     this.sendCq = device.createCq(powerOfTwo(options.maxClients * (CONTROL_SEND_DEPTH + MAX_DATA_QPS)));
     this.leases = new LeaseTable(options.maxLeases);
     this.allocator = new Allocator(options.allocOffset, options.allocBytes);
+    this.clockPage = new ClockPage(device);
     this.connections = new Array<ClientConnection | undefined>(options.maxClients).fill(undefined);
     this.listener = device.listen(this.channel);
   }
@@ -126,9 +130,10 @@ export class Directory {
   private turn(): boolean {
     if (++this.turnsSinceConnect >= CONNECT_TURNS) this.connectAndDisconnect();
     const now = nowNs();
+    const watched = this.clockPage.tick(now);
     const expired = this.expire(now);
     const taken = this.takeRequests(now);
-    if (expired === 0 && taken === 0) return false;
+    if (expired === 0 && taken === 0) return watched;
     this.publishUse();
     this.post();
     this.takeSendErrors();
@@ -180,6 +185,7 @@ export class Directory {
         link,
         this.device,
         this.memory,
+        this.clockPage,
         this.options.maxLeasesPerClient,
         this.sendCq,
         this.recvCq,
@@ -279,6 +285,8 @@ export class Directory {
       this.counters[status === ReplyStatus.OK ? StatIndex.relinquished : StatIndex.refused]!++;
     } else if (type === MessageType.RECYCLE_QP) {
       status = connection.recycle(request[at + Word.LEASE_INDEX]!) ? ReplyStatus.OK : ReplyStatus.INVALID;
+    } else if (type === MessageType.CLOCK) {
+      status = this.publishClock(connection, at, now);
     } else if (type === MessageType.HELLO) {
       status = this.hello(connection, at);
     } else {
@@ -301,6 +309,14 @@ export class Directory {
     putNumber(reply, at + Word.OFFSET, this.options.leaseBytes);
     putNumber(reply, at + Word.SIZE, this.options.allocOffset);
     putNumber(reply, at + Word.BEGIN, this.options.allocBytes);
+    return ReplyStatus.OK;
+  }
+
+  private publishClock(connection: ClientConnection, at: number, now: number): number {
+    const durationNs = getNumber(connection.requests, at + Word.TERM);
+    if (!(durationNs >= 1 && durationNs <= MOST_PUBLISH_NS)) return ReplyStatus.INVALID;
+    this.clockPage.publishUntil(now + durationNs);
+    connection.replies[at + Word.RKEY] = connection.clockRegion.rkey;
     return ReplyStatus.OK;
   }
 

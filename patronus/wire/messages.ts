@@ -12,6 +12,8 @@
  *   8, 9  term in ns                           begin of the term, node clock, ns; HELLO: bytes of it
  *   10,11                                      term in ns
  *   12                                         rkey
+ *
+ * CLOCK asks for the clock page (see clock-page.ts) to be written for a while: the request's term. Its reply has the key.
  */
 export const MESSAGE_BYTES = 64;
 export const MESSAGE_WORDS = MESSAGE_BYTES / 4;
@@ -23,6 +25,7 @@ export const MessageType = {
   ACQUIRE_WRITE: 3,
   RELINQUISH: 4,
   RECYCLE_QP: 5,
+  CLOCK: 32,
 } as const;
 
 /** Status of a reply; ACQUIRE replies carry an AcquireStatus instead. */
