@@ -8,3 +8,4 @@ export {
   type PatronusNodeOptions,
 } from './memory-node/node.js';
 export type { NodeStats } from './memory-node/stats.js';
+export type { TimeOptions } from './time/options.js';
