@@ -212,6 +212,12 @@ bool KeyTable::invalidate(uint32_t pd, uint32_t rkey) {
   return true;
 }
 
+bool KeyTable::isOf(uint32_t pd, uint32_t key) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const KeyEntry* entry = find(key >> KEY_TAG_BITS);
+  return entry != nullptr && entry->kind != KeyEntry::Kind::Free && entry->pd == pd;
+}
+
 uint8_t* KeyTable::resolve(std::atomic<const KeyEntry*>& hazard, uint32_t key, uint32_t pd, uint64_t address,
                            uint64_t length, uint32_t need) const {
   const KeyEntry* entry = find(key >> KEY_TAG_BITS);

@@ -84,6 +84,9 @@ class KeyTable {
   bool bind(uint32_t pd, uint32_t rkey, uint32_t regionKey, uint64_t start, uint64_t length, uint32_t access);
   bool invalidate(uint32_t pd, uint32_t rkey);
 
+  // Whether the key's index is a region's or a window's of this domain; the tag may be an old one.
+  bool isOf(uint32_t pd, uint32_t key);
+
   // Begin to bring what a later access will need into the cache. Only a hint: it touches nothing and grants nothing.
   void prefetch(uint32_t key, uint64_t address) const {
     const KeyEntry* entry = find(key >> KEY_TAG_BITS);

@@ -264,7 +264,9 @@ bool QueuePair::progress(uint32_t requests, uint64_t bytes) {
     moved_ = 0;
     if (status != WcStatus::SUCCESS && status != WcStatus::WR_FLUSH_ERR) {
       if (fromResponder(status)) {
-        refusals_++;
+        if (status == WcStatus::REM_ACCESS_ERR && !peer_->pd_->device->keys.isOf(peer_->pd_->number, current_.rkey)) {
+          guesses_++;
+        }
         peer_->fail();
       }
       fail();

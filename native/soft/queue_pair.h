@@ -60,7 +60,10 @@ class QueuePair {
   // It is gone: what it has not completed is flushed. From any thread.
   void takeBack();
   // It never began.
-  void returnUnused() { lent_.store(false); }
+  void returnUnused() {
+    lent_.store(false);
+    unclaim();
+  }
   bool hasWork() const { return sendRing.userCounter().load(std::memory_order_seq_cst) != sent_ || moved_ > 0; }
   // What it will have to go on from.
   uint32_t sent() const { return sent_; }
@@ -70,8 +73,9 @@ class QueuePair {
   const std::shared_ptr<ProtectionDomain>& pd() const { return pd_; }
   const std::shared_ptr<CompletionQueue>& sendCq() const { return sendCq_; }
   const std::shared_ptr<CompletionQueue>& recvCq() const { return recvCq_; }
-  // Requests that the responder refused, ever.
-  uint64_t refusals() const { return refusals_; }
+  // Requests with a remote key that is no key of the peer's protection domain, ever: who has been granted one, be it
+  // long ago, hardly sends such.
+  uint64_t guesses() const { return guesses_; }
 
   // Join two claimed pairs and bring them to RTS; one that is closed meanwhile stays closed.
   static void connect(const std::shared_ptr<QueuePair>& one, const std::shared_ptr<QueuePair>& other);
@@ -117,7 +121,7 @@ class QueuePair {
   Wqe current_{};      // the last of them
   uint64_t moved_ = 0;  // of its bytes, if it is not done yet
   uint64_t bytesLeft_ = 0;  // of what progress() may move
-  uint64_t refusals_ = 0;
+  uint64_t guesses_ = 0;
   SpinLock recvLock_;
   uint32_t received_ = 0;  // taken from the receive ring; under recvLock_
 };

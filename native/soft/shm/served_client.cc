@@ -15,9 +15,10 @@ constexpr uint32_t VISIT_REQUESTS = 64;
 constexpr uint64_t VISIT_BYTES = 256 << 10;
 constexpr int VISIT_MESSAGES = 32;
 
-// A client whose requests are refused more often than this guesses keys. Each refusal costs it a reset of its pair.
-constexpr uint64_t REFUSALS_AT_ONCE = 4096;
-constexpr uint64_t REFUSALS_PER_SECOND = 256;
+// A client that sends more keys than this that are not of its protection domain guesses them. Each costs it a reset of its
+// pair.
+constexpr uint64_t GUESSES_AT_ONCE = 256;
+constexpr uint64_t GUESSES_PER_SECOND = 16;
 
 uint64_t nowNs() {
   timespec now;
@@ -202,17 +203,17 @@ void ServedClient::connect(const ControlMessage& message) {
 }
 
 void ServedClient::modify(const ControlMessage& message) {
-  uint64_t refusals = 0;
-  for (const auto& each : qps_) refusals += each->refusals();
+  uint64_t guesses = 0;
+  for (const auto& each : qps_) guesses += each->guesses();
   const uint64_t now = nowNs();
-  const uint64_t forgiven = (now - forgivenNs_) / (1000000000 / REFUSALS_PER_SECOND);
+  const uint64_t forgiven = (now - forgivenNs_) / (1000000000 / GUESSES_PER_SECOND);
   if (forgiven > 0) {
-    refusalsForgiven_ = std::min(refusals, refusalsForgiven_ + forgiven);
+    guessesForgiven_ = std::min(guesses, guessesForgiven_ + forgiven);
     forgivenNs_ = now;
   }
-  if (refusals - std::min(refusals, refusalsForgiven_) > REFUSALS_AT_ONCE) {
+  if (guesses - std::min(guesses, guessesForgiven_) > GUESSES_AT_ONCE) {
     endRequested_ = true;
-    tooMany("refused requests");
+    tooMany("guessed keys");
   }
   qp(message.id).modify(static_cast<QpState>(message.args[0]), message.args[1]);
 }
@@ -259,6 +260,7 @@ void ServedClient::ended() {
 
 void ServedClient::drop() {
   if (connection_ != nullptr) connection_->close(Connection::Side::Client);
+  connection_.reset();
   for (const auto& qp : qps_) qp->close();
   qps_.clear();
   cqs_.clear();

@@ -76,7 +76,7 @@ class ServedClient final : public ClientSide, public std::enable_shared_from_thi
   std::map<uint32_t, uint64_t> regionBytes_;  // by key
   std::shared_ptr<Channel> connectChannel_;
   std::shared_ptr<Connection> connection_;
-  uint64_t refusalsForgiven_ = 0;
+  uint64_t guessesForgiven_ = 0;
   uint64_t forgivenNs_ = 0;
   std::atomic<bool> endRequested_{false};
 };
