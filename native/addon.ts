@@ -1,4 +1,20 @@
 import { createRequire } from 'node:module';
+import type { DeviceAttr } from './contract.js';
+
+type Limits = Pick<
+  DeviceAttr,
+  | 'maxQp'
+  | 'maxQpWr'
+  | 'maxCq'
+  | 'maxCqe'
+  | 'maxSrq'
+  | 'maxSrqWr'
+  | 'maxMr'
+  | 'maxMw'
+  | 'maxPd'
+  | 'maxInline'
+  | 'maxMessage'
+>;
 
 export interface MadeConnection {
   readonly handle: number;
@@ -10,6 +26,10 @@ export interface MadeConnection {
 /** The addon's entry points as they are; native/addon/addon.cc defines them. Handles are numbers, 0 is none. */
 interface Addon {
   readonly constants: Readonly<Record<string, unknown>>;
+  /** Limits of a device of the software RNIC. */
+  readonly limits: Limits;
+  /** Those that differ for a device whose memory can be passed to other processes. */
+  readonly sharedLimits: Pick<Limits, 'maxMr' | 'maxMw' | 'maxSrq'>;
   /** Writes the monotonic clock, ns, into `clock` as a double. */
   readClock(): void;
   readonly clock: ArrayBuffer;
@@ -38,13 +58,17 @@ interface Addon {
     recvCq: number,
     maxSendWr: number,
     maxRecvWr: number,
+    srq: number | undefined,
   ): {
     handle: number;
     qpNum: number;
     sendRing: ArrayBuffer;
-    recvRing: ArrayBuffer;
+    /** If it has no shared receive queue. */
+    recvRing?: ArrayBuffer;
     place: number;
   };
+  createSrq(pd: number, maxWr: number): { handle: number; ring: ArrayBuffer };
+  closeSrq(srq: number): void;
   qpState(qp: number): number;
   qpRemote(qp: number): number;
   modifyQp(qp: number, state: number, access: number): void;

@@ -15,6 +15,7 @@
         "soft/key_table.cc",
         "soft/memory.cc",
         "soft/queue_pair.cc",
+        "soft/receive_queue.cc",
         "soft/shm/client_link.cc",
         "soft/shm/control.cc",
         "soft/shm/engine.cc",

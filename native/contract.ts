@@ -20,6 +20,12 @@ export interface DeviceAttr {
   readonly maxMr: number;
   readonly maxMw: number;
   readonly maxPd: number;
+  readonly maxSrq: number;
+  /** Entries of the deepest shared receive queue. */
+  readonly maxSrqWr: number;
+  /** Bytes that one request moves at most. */
+  readonly maxMessage: number;
+  /** Bytes that a request may carry in itself. */
   readonly maxInline: number;
   /** A bind may take a window that is still bound and so move it: the old key dies by that act. */
   readonly rebindBoundWindow: boolean;
@@ -27,6 +33,20 @@ export interface DeviceAttr {
   readonly windowScope: 'pd' | 'qp';
   /** The device itself holds accesses to the bounds of a window. */
   readonly windowBounds: boolean;
+  /** Completion queues and shared receive queues can serve the queue pairs of more than one connection. */
+  readonly queuesAcrossConnections: boolean;
+}
+
+/** The port through which a device reaches others. */
+export interface PortAttr {
+  readonly active: boolean;
+  readonly linkLayer: 'software' | 'infiniband' | 'ethernet';
+  /** Largest packet, bytes; 0 where messages are not cut into packets. */
+  readonly activeMtu: number;
+  /** InfiniBand local identifier; 0 on other link layers. */
+  readonly lid: number;
+  /** Global identifiers, as colon-separated hexadecimal groups. */
+  readonly gids: readonly string[];
 }
 
 /** Memory that can be registered. Zero-filled, page-aligned; lives until closed and no region uses it. */
@@ -45,6 +65,9 @@ export interface ProtectionDomain {
   /** Allocate a type-2 memory window, unbound. */
   allocMw(): MemoryWindow;
   createQp(init: QueuePairInit): QueuePair;
+  /** `maxWr`: entries, a power of two. */
+  createSrq(maxWr: number): SharedReceiveQueue;
+  /** Throws while regions, windows, queues or queue pairs of it are open. */
   close(): void;
 }
 
@@ -71,6 +94,16 @@ export interface QueuePairInit {
   /** Powers of two. */
   readonly maxSendWr: number;
   readonly maxRecvWr: number;
+  /** Of the same protection domain. The pair then takes its receive buffers from there; its postRecv gives false. */
+  readonly srq?: SharedReceiveQueue;
+}
+
+/** Receive buffers for several queue pairs: each arriving message takes the oldest. */
+export interface SharedReceiveQueue {
+  /** As {@link QueuePair.postRecv}. Completions appear in the receive CQ of the pair that took the buffer. */
+  postRecv(wrId: number, localAddr: number, lkey: number, length: number): boolean;
+  /** Throws while queue pairs use it. */
+  close(): void;
 }
 
 /**
@@ -131,6 +164,38 @@ export interface QueuePair {
     addHi: number,
   ): boolean;
   postSend(wrId: number, flags: number, localAddr: number, lkey: number, length: number): boolean;
+  /** The receiver's completion has WcFlag.WITH_IMM and `imm` (uint32). */
+  postSendImm(
+    wrId: number,
+    flags: number,
+    localAddr: number,
+    lkey: number,
+    length: number,
+    imm: number,
+  ): boolean;
+  /** Ends the window key `rkey` at the receiver, as its LOCAL_INV would; its completion has WcFlag.WITH_INV. */
+  postSendInv(
+    wrId: number,
+    flags: number,
+    localAddr: number,
+    lkey: number,
+    length: number,
+    rkey: number,
+  ): boolean;
+  /** A write that takes a receive buffer at the other side to say that it is done; the buffer stays as it is. */
+  postWriteImm(
+    wrId: number,
+    flags: number,
+    localAddr: number,
+    lkey: number,
+    length: number,
+    remoteAddr: number,
+    rkey: number,
+    imm: number,
+  ): boolean;
+  /** The bytes travel in the request (at most attr.maxInline, else false): no region, free to change at once. */
+  postSendInline(wrId: number, flags: number, bytes: Uint8Array): boolean;
+  postWriteInline(wrId: number, flags: number, bytes: Uint8Array, remoteAddr: number, rkey: number): boolean;
   /** Publish `rkey` to others only after the completion of the bind. */
   postBindMw(
     wrId: number,
@@ -165,8 +230,11 @@ export interface CompletionQueue {
   readonly depth: number;
   /** Take the oldest completion. Plain loads and stores: no native call. */
   poll(into: Completion): boolean;
-  /** Signal the channel at the next completion. Poll once more after arming: what came before does not signal. */
-  arm(): void;
+  /**
+   * Signal the channel at the next completion; with `solicitedOnly` at the next that failed or is the receipt of a message
+   * sent with SendFlag.SOLICITED. Poll once more after arming: what came before does not signal.
+   */
+  arm(solicitedOnly?: boolean): void;
   close(): void;
 }
 
@@ -200,7 +268,7 @@ export interface Connection {
 }
 
 export interface Listener {
-  /** Clients name this to connect; unique in the process. */
+  /** Clients name this to connect. */
   readonly address: string;
   /** The next new connection to accept or reject; undefined if there is none. */
   nextConnection(): Connection | undefined;
@@ -221,6 +289,7 @@ export interface Device {
   allocPd(): ProtectionDomain;
   createChannel(): CompletionChannel;
   createCq(depth: number, channel?: CompletionChannel): CompletionQueue;
+  queryPort(): PortAttr;
   /**
    * Accept connections; the channel is signalled for new and ended ones. Without an address: from this process. With
    * `unix:PATH`: over shared memory, from processes of the same user that can open the socket made at PATH.

@@ -1,6 +1,7 @@
 /** Verbs: the contract and its providers. */
 import { addon } from './addon.js';
 import type { Device } from './contract.js';
+import { NativeError } from './error.js';
 import { SoftDevice } from './soft/device.js';
 
 const { readClock } = addon;
@@ -12,12 +13,11 @@ export * from './verbs.js';
 /**
  * Open a device for the calling thread. `soft0`: a software RNIC; its clients are of this process, its listeners serve
  * others too. `shm0`: one whose clients reach listeners of other processes over shared memory.
+ * Throws `ERR_NATIVE_NO_DEVICE` for another name.
  */
 export function openDevice(name = 'soft0'): Device {
   if (name !== 'soft0' && name !== 'shm0') {
-    throw Object.assign(new Error(`no device ${name}; there are soft0 and shm0`), {
-      code: 'ERR_NATIVE_NO_DEVICE',
-    });
+    throw new NativeError('ERR_NATIVE_NO_DEVICE', `no device ${name}; there are soft0 and shm0`);
   }
   return new SoftDevice(name === 'shm0');
 }

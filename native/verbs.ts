@@ -75,9 +75,14 @@ export const RingLayout = {
   HEADER_BYTES: 192,
   /** SQ, RQ: entries posted, written by the poster. CQ: entries polled, written by the poller. */
   USER_COUNTER: 0,
-  /** SQ, RQ: entries that the NIC is done with, written by the NIC. CQ: 1 = armed, taken back by the NIC. */
+  /** SQ, RQ: entries that the NIC is done with, written by the NIC. CQ: {@link CqArm} or 0, taken back by the NIC. */
   NIC_COUNTER: 64,
+  /** SQ: the queue pair's state, written by the NIC. */
+  QP_STATE: 132,
 } as const;
+
+/** What signals the channel of a completion queue: the next completion, or the next that failed or was solicited. */
+export const CqArm = { NEXT: 1, SOLICITED: 2 } as const;
 
 /** A send work request: 64 bytes, little-endian. Byte offsets. */
 export const WqeLayout = {

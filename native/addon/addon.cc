@@ -3,7 +3,6 @@
 #include <napi.h>
 #include <time.h>
 
-#include <algorithm>
 #include <unordered_map>
 #include <unordered_set>
 #include <variant>
@@ -37,7 +36,8 @@ struct Queue {
 };
 
 using Object = std::variant<Ptr<rnic::Device>, Ptr<rnic::HostMemory>, Ptr<rnic::ProtectionDomain>, Ptr<WatchedChannel>,
-                            Ptr<Queue>, Ptr<rnic::QueuePair>, Ptr<rnic::Listener>, Ptr<rnic::Connection>, Ptr<rnic::ClientLink>>;
+                            Ptr<Queue>, Ptr<rnic::ReceiveQueue>, Ptr<rnic::QueuePair>, Ptr<rnic::Listener>,
+                            Ptr<rnic::Connection>, Ptr<rnic::ClientLink>>;
 
 // What one JavaScript thread has open. Handles are never used twice.
 class Objects {
@@ -75,15 +75,23 @@ class Objects {
 
   // Queue pairs by place, for the doorbell. A place is used again.
   uint32_t addPair(rnic::QueuePair* qp) {
-    const auto place = static_cast<uint32_t>(std::find(pairs_.begin(), pairs_.end(), nullptr) - pairs_.begin());
-    if (place == pairs_.size()) pairs_.push_back(nullptr);
-    pairs_[place] = qp;
+    uint32_t place;
+    if (freePlaces_.empty()) {
+      place = static_cast<uint32_t>(pairs_.size());
+      pairs_.push_back(qp);
+    } else {
+      place = freePlaces_.back();
+      freePlaces_.pop_back();
+      pairs_[place] = qp;
+    }
+    places_[qp] = place;
     return place;
   }
-  void removePair(const rnic::QueuePair* qp) { 
-    for (auto& pair : pairs_) {
-      if (pair == qp) pair = nullptr;
-    }
+  void removePair(const rnic::QueuePair* qp) {
+    const auto found = places_.find(qp);
+    pairs_[found->second] = nullptr;
+    freePlaces_.push_back(found->second);
+    places_.erase(found);
   }
   rnic::QueuePair* pairAt(uint32_t place) const { return place < pairs_.size() ? pairs_[place] : nullptr; }
 
@@ -106,6 +114,8 @@ class Objects {
   std::unordered_map<uint32_t, Object> byHandle_;
   std::unordered_set<uint32_t> serverSide_;  // handles of connections that the listener's side has
   std::vector<rnic::QueuePair*> pairs_;
+  std::vector<uint32_t> freePlaces_;
+  std::unordered_map<const rnic::QueuePair*, uint32_t> places_;
   uint32_t next_ = 1;
 };
 
@@ -226,7 +236,8 @@ Napi::Value createCq(Info info) {
   if (device->cqs >= rnic::MAX_CQ) throw VerbsError(VerbsError::Kind::Limit, "the device has no completion queue left");
   Ptr<rnic::Channel> channel;
   if (!info[2].IsUndefined()) channel = objects(info).get<WatchedChannel>(info[2])->channel;
-  auto queue = std::make_shared<Queue>(Queue{device, std::make_shared<rnic::CompletionQueue>(depth, device->shared, channel)});
+  auto queue = std::make_shared<Queue>(Queue{device, std::make_shared<rnic::CompletionQueue>(
+                                                         rnic::RING_PLACES_PER_CQE * depth, device->shared, channel)});
   device->cqs++;
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("ring", arrayBuffer(info.Env(), queue->cq->ring.memory()));
@@ -241,6 +252,24 @@ Napi::Value closeCq(Info info) {
   return closeObject(info);
 }
 
+Napi::Value createSrq(Info info) {
+  const auto& pd = objects(info).get<rnic::ProtectionDomain>(info[0]);
+  const uint32_t maxWr = integer32(info[1], "maxWr");
+  rnic::Ring<rnic::RecvWqe>::checkDepth("maxWr", maxWr, rnic::MAX_SRQ_WR);
+  auto srq = std::make_shared<rnic::ReceiveQueue>(rnic::Ring<rnic::RecvWqe>(maxWr, pd->device->shared), pd);
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("ring", arrayBuffer(info.Env(), srq->ring.memory()));
+  result.Set("handle", objects(info).add(std::move(srq)));
+  return result;
+}
+
+Napi::Value closeSrq(Info info) {
+  if (objects(info).get<rnic::ReceiveQueue>(info[0])->users > 0) {
+    throw VerbsError(VerbsError::Kind::Busy, "queue pairs take from the shared receive queue");
+  }
+  return closeObject(info);
+}
+
 Napi::Value createQp(Info info) {
   const auto& pd = objects(info).get<rnic::ProtectionDomain>(info[0]);
   const auto& sendCq = objects(info).get<Queue>(info[1]);
@@ -252,14 +281,22 @@ Napi::Value createQp(Info info) {
   if (sendCq->device != pd->device || recvCq->device != pd->device) {
     throw VerbsError(VerbsError::Kind::Type, "the completion queues are of another device");
   }
+  Ptr<rnic::ReceiveQueue> receives;
+  if (info[5].IsUndefined()) {
+    receives = std::make_shared<rnic::ReceiveQueue>(rnic::Ring<rnic::RecvWqe>(maxRecvWr, pd->device->shared));
+  } else {
+    receives = objects(info).get<rnic::ReceiveQueue>(info[5]);
+    if (receives->pd() != pd) {
+      throw VerbsError(VerbsError::Kind::Type, "the shared receive queue is of another protection domain");
+    }
+  }
   auto qp = std::make_shared<rnic::QueuePair>(pd, sendCq->cq, recvCq->cq,
-                                              rnic::Ring<rnic::Wqe>(maxSendWr, pd->device->shared),
-                                              rnic::Ring<rnic::RecvWqe>(maxRecvWr, pd->device->shared));
+                                              rnic::Ring<rnic::Wqe>(maxSendWr, pd->device->shared), receives);
 
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("qpNum", qp->qpNum);
   result.Set("sendRing", arrayBuffer(info.Env(), qp->sendRing.memory()));
-  result.Set("recvRing", arrayBuffer(info.Env(), qp->recvRing.memory()));
+  if (receives->pd() == nullptr) result.Set("recvRing", arrayBuffer(info.Env(), receives->ring.memory()));
   result.Set("place", objects(info).addPair(qp.get()));
   result.Set("handle", objects(info).add(std::move(qp)));
   return result;
@@ -407,6 +444,8 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   auto* const objects = new Objects(env);
   env.SetInstanceData<Objects>(objects);
   exports.Set("constants", verbsConstants(env));
+  exports.Set("limits", deviceLimits(env));
+  exports.Set("sharedLimits", sharedLimits(env));
   // Kept by the ArrayBuffer, which the addon's only user keeps for good.
   auto clock = std::make_shared<rnic::HostMemory>(sizeof(double));
   exports.Set("readClock", hotFunction(env, "readClock", readClock, clock->data()));
@@ -428,6 +467,8 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("listenToChannel", Napi::Function::New<guarded<listenToChannel>>(env));
   exports.Set("createCq", Napi::Function::New<guarded<createCq>>(env));
   exports.Set("closeCq", Napi::Function::New<guarded<closeCq>>(env));
+  exports.Set("createSrq", Napi::Function::New<guarded<createSrq>>(env));
+  exports.Set("closeSrq", Napi::Function::New<guarded<closeSrq>>(env));
   exports.Set("createQp", Napi::Function::New<guarded<createQp>>(env));
   exports.Set("qpState", Napi::Function::New<guarded<qpState>>(env));
   exports.Set("qpRemote", Napi::Function::New<guarded<qpRemote>>(env));

@@ -59,7 +59,9 @@ Napi::Object verbsConstants(Napi::Env env) {
   add(all, "RingLayout",
       {{"HEADER_BYTES", number(rnic::RING_HEADER_BYTES)},
        {"USER_COUNTER", number(rnic::RING_USER_COUNTER)},
-       {"NIC_COUNTER", number(rnic::RING_NIC_COUNTER)}});
+       {"NIC_COUNTER", number(rnic::RING_NIC_COUNTER)},
+       {"QP_STATE", number(rnic::RING_QP_STATE)}});
+  add(all, "CqArm", {NAMED(rnic::cq_arm, NEXT), NAMED(rnic::cq_arm, SOLICITED)});
   add(all, "WqeLayout",
       {{"BYTES", number(sizeof(rnic::Wqe))},
        FIELD(Wqe, "OPCODE", opcode),
@@ -93,4 +95,29 @@ Napi::Object verbsConstants(Napi::Env env) {
        FIELD(Cqe, "SEQUENCE", sequence)});
   all.Set("KEY_TAG_BITS", number(rnic::KEY_TAG_BITS));
   return all;
+}
+
+Napi::Object sharedLimits(Napi::Env env) {
+  Napi::Object limits = Napi::Object::New(env);
+  limits.Set("maxMr", number(rnic::MAX_LINK_KEYS - 1));
+  limits.Set("maxMw", number(rnic::MAX_LINK_KEYS - 1));
+  limits.Set("maxSrq", 0);
+  return limits;
+}
+
+Napi::Object deviceLimits(Napi::Env env) {
+  Napi::Object limits = Napi::Object::New(env);
+  const Pairs all = {{"maxQp", number(rnic::MAX_QP)},
+                     {"maxQpWr", number(rnic::MAX_QP_WR)},
+                     {"maxCq", number(rnic::MAX_CQ)},
+                     {"maxCqe", number(rnic::MAX_CQE)},
+                     {"maxSrq", number(rnic::MAX_SRQ)},
+                     {"maxSrqWr", number(rnic::MAX_SRQ_WR)},
+                     {"maxMr", number(rnic::MAX_MR)},
+                     {"maxMw", number(rnic::MAX_MW)},
+                     {"maxPd", number(rnic::MAX_PD)},
+                     {"maxInline", number(rnic::WQE_INLINE_BYTES)},
+                     {"maxMessage", number(rnic::MAX_MESSAGE)}};
+  for (const auto& [name, value] : all) limits.Set(name, value);
+  return limits;
 }

@@ -1,6 +1,6 @@
 import { addon } from '../addon.js';
 import type { Completion, CompletionQueue } from '../contract.js';
-import { CqeLayout, RingLayout } from '../verbs.js';
+import { CqArm, CqeLayout, RingLayout } from '../verbs.js';
 import type { SoftDevice } from './device.js';
 
 const HEADER_WORDS = RingLayout.HEADER_BYTES / 4;
@@ -48,8 +48,10 @@ export class SoftCompletionQueue implements CompletionQueue {
     return true;
   }
 
-  arm(): void {
-    Atomics.store(this.ring, ARMED, 1);
+  arm(solicitedOnly = false): void {
+    // Who is to be woken by any completion still is.
+    if (solicitedOnly) Atomics.compareExchange(this.ring, ARMED, 0, CqArm.SOLICITED);
+    else Atomics.store(this.ring, ARMED, CqArm.NEXT);
   }
 
   close(): void {

@@ -4,13 +4,14 @@
 
 namespace rnic {
 
-bool CompletionQueue::push(Cqe entry) {
+bool CompletionQueue::push(Cqe entry, bool solicited) {
   if (lent_.load(std::memory_order_relaxed)) return false;
   uint32_t count = pushed_.load(std::memory_order_relaxed);
   do {
     if (overflown_.load(std::memory_order_relaxed)) return false;
     if (count - ring.userCounter().load(std::memory_order_acquire) >= ring.depth()) {
-      overflown_.store(true);
+      // Who waits for what has no room must learn that it will not come.
+      if (!overflown_.exchange(true)) signalIfArmedFor(true);
       return false;
     }
   } while (!pushed_.compare_exchange_weak(count, count + 1, std::memory_order_relaxed));
@@ -19,11 +20,19 @@ bool CompletionQueue::push(Cqe entry) {
   auto* sequence = reinterpret_cast<std::atomic<uint32_t>*>(&place->sequence);
   // Sequentially consistent with the poller, who arms and then polls once more: one of the two sees the other.
   sequence->store(count + 1, std::memory_order_seq_cst);
-  if (channel_ != nullptr && ring.nicCounter().load(std::memory_order_seq_cst) != 0 &&
-      ring.nicCounter().exchange(0, std::memory_order_seq_cst) != 0) {
-    channel_->signal();
-  }
+  signalIfArmedFor(solicited || entry.status != WcStatus::SUCCESS);
   return true;
+}
+
+void CompletionQueue::signalIfArmedFor(bool solicited) {
+  if (channel_ == nullptr) return;
+  uint32_t armed = ring.nicCounter().load(std::memory_order_seq_cst);
+  while (armed != 0 && (armed == cq_arm::NEXT || solicited)) {
+    if (ring.nicCounter().compare_exchange_weak(armed, 0, std::memory_order_seq_cst)) {
+      channel_->signal();
+      return;
+    }
+  }
 }
 
 void CompletionQueue::takeBack() {

@@ -18,8 +18,8 @@ class CompletionQueue {
       : ring(depth, std::move(memory)), channel_(std::move(channel)), pushed_(pushed) {}
 
   // False if there is no room: then the queue is broken for good, as is every pair that completes into it. False, too,
-  // while it is lent.
-  bool push(Cqe entry);
+  // while it is lent. `solicited`: the sender of the message asked that its receiver be woken.
+  bool push(Cqe entry, bool solicited = false);
 
   // A NIC in another process completes into it from now on, until it is taken back. False if one does already.
   bool lend() { return !lent_.exchange(true); }
@@ -37,6 +37,8 @@ class CompletionQueue {
   std::atomic<uint32_t> users{0};
 
  private:
+  void signalIfArmedFor(bool solicited);
+
   const std::shared_ptr<Channel> channel_;
   std::atomic<uint32_t> pushed_{0};
   std::atomic<bool> overflown_{false};

@@ -21,6 +21,7 @@ struct Device {
   std::atomic<uint32_t> pds{0};
   std::atomic<uint32_t> qps{0};
   std::atomic<uint32_t> cqs{0};
+  std::atomic<uint32_t> srqs{0};
 };
 
 // A NIC in another process that knows a protection domain's regions and windows too. What it refuses it throws; to remove
@@ -54,7 +55,7 @@ struct ProtectionDomain {
 
   const std::shared_ptr<Device> device;
   const uint32_t number;
-  // Regions, windows and queue pairs in it.
+  // Regions, windows, shared receive queues and queue pairs in it.
   std::atomic<uint32_t> users{0};
 
  private:

@@ -8,6 +8,7 @@ import type {
   HostMemory,
   Listener,
   ListenOptions,
+  PortAttr,
   ProtectionDomain,
   QueuePair,
 } from '../contract.js';
@@ -19,21 +20,17 @@ import { SoftQueuePair } from './queue-pair.js';
 
 const ATTR: DeviceAttr = {
   name: 'soft0',
-  maxQp: 65536,
-  maxQpWr: 32768,
-  maxCq: 65536,
-  maxCqe: 2 ** 22,
-  maxMr: 2 ** 22,
-  maxMw: 2 ** 22,
-  maxPd: 65536,
-  maxInline: 0,
+  ...addon.limits,
   rebindBoundWindow: true,
   windowScope: 'pd',
   windowBounds: true,
+  queuesAcrossConnections: true,
 };
 
 /** What is different when clients of this process reach listeners of others. */
-const SHARED_ATTR = { name: 'shm0', maxMr: 2 ** 16 - 1, maxMw: 2 ** 16 - 1 };
+const SHARED_ATTR = { name: 'shm0', ...addon.sharedLimits, queuesAcrossConnections: false };
+
+const PORT: PortAttr = { active: true, linkLayer: 'software', activeMtu: 0, lid: 0, gids: [] };
 
 export class SoftDevice implements Device {
   readonly attr: DeviceAttr;
@@ -61,7 +58,11 @@ export class SoftDevice implements Device {
 
   createCq(depth: number, channel?: CompletionChannel): CompletionQueue {
     const channelHandle = channel === undefined ? undefined : softObject(SoftChannel, channel).handle;
-    return new SoftCompletionQueue(this, addon.createCq(this.handle, 2 * depth, channelHandle), depth);
+    return new SoftCompletionQueue(this, addon.createCq(this.handle, depth, channelHandle), depth);
+  }
+
+  queryPort(): PortAttr {
+    return PORT;
   }
 
   listen(channel: CompletionChannel, options: ListenOptions = {}): Listener {

@@ -41,6 +41,16 @@ HazardSlot* threadHazardSlot() {
   return owner.slot;
 }
 
+void waitForAccesses() {
+  const uint32_t count = slotsInUse.load(std::memory_order_seq_cst);
+  for (uint32_t i = 0; i < count; i++) {
+    Backoff backoff;
+    const KeyEntry* const held = slots[i].remote.load(std::memory_order_seq_cst);
+    while (held != nullptr && slots[i].remote.load(std::memory_order_seq_cst) == held) backoff.pause();
+    while (slots[i].arriving.load(std::memory_order_seq_cst)) backoff.pause();
+  }
+}
+
 KeyTable::KeyTable() : chunks_(new std::atomic<KeyEntry*>[MAX_KEYS / CHUNK]) {
   for (uint32_t i = 0; i < MAX_KEYS / CHUNK; i++) chunks_[i].store(nullptr, std::memory_order_relaxed);
 }
@@ -49,20 +59,29 @@ KeyTable::~KeyTable() {
   for (uint32_t i = 0; i < MAX_KEYS / CHUNK; i++) delete[] chunks_[i].load(std::memory_order_relaxed);
 }
 
+void KeyTable::begin(KeyEntry& entry, KeyEntry::Kind kind, uint32_t pd) {
+  (kind == KeyEntry::Kind::Region ? regions_ : windows_)++;
+  entry.kind = kind;
+  entry.pd = pd;
+}
+
 uint32_t KeyTable::take(KeyEntry::Kind kind, uint32_t pd) {
+  if (kind == KeyEntry::Kind::Region && regions_ >= MAX_MR) {
+    throw VerbsError(VerbsError::Kind::Limit, "the device has no memory region left");
+  }
+  if (kind == KeyEntry::Kind::Window && windows_ >= MAX_MW) {
+    throw VerbsError(VerbsError::Kind::Limit, "the device has no memory window left");
+  }
   uint32_t index;
   if (used_ < MAX_KEYS && free_.size() < RESTING_KEYS) {
     index = used_++;
     makeEntry(index);
-  } else if (!free_.empty()) {
+  } else {
+    // There are more places than regions and windows.
     index = free_.front();
     free_.pop_front();
-  } else {
-    throw VerbsError(VerbsError::Kind::Limit, "the device has no key left for a region or window");
   }
-  KeyEntry& entry = *find(index);
-  entry.kind = kind;
-  entry.pd = pd;
+  begin(*find(index), kind, pd);
   return index;
 }
 
@@ -78,13 +97,13 @@ KeyEntry& KeyTable::takeAt(uint32_t index, KeyEntry::Kind kind, uint32_t pd) {
   }
   KeyEntry& entry = makeEntry(index);
   if (entry.kind != KeyEntry::Kind::Free) throw VerbsError(VerbsError::Kind::Type, "the key is in use");
-  entry.kind = kind;
-  entry.pd = pd;
+  begin(entry, kind, pd);
   return entry;
 }
 
 void KeyTable::give(uint32_t index) {
   KeyEntry& entry = *find(index);
+  (entry.kind == KeyEntry::Kind::Region ? regions_ : windows_)--;
   entry.kind = KeyEntry::Kind::Free;
   entry.memory.reset();
   // Indices that another process's table gave are not this one's to use.

@@ -53,7 +53,13 @@ struct alignas(64) HazardSlot {
   std::atomic<bool> taken{false};
   std::atomic<const KeyEntry*> remote{nullptr};
   std::atomic<const KeyEntry*> local{nullptr};
+  // A message takes a receive buffer, is written there and completed.
+  std::atomic<bool> arriving{false};
 };
+
+// Wait until no access under way now is under way any more. Who changes first what accessors look at once more after they
+// published their hazard, waits for all who saw it as it was.
+void waitForAccesses();
 
 // The calling thread's slot; nullptr if too many threads have one.
 HazardSlot* threadHazardSlot();
@@ -113,6 +119,7 @@ class KeyTable {
     return entries == nullptr ? nullptr : entries + (index & (CHUNK - 1));
   }
   uint32_t take(KeyEntry::Kind kind, uint32_t pd);
+  void begin(KeyEntry& entry, KeyEntry::Kind kind, uint32_t pd);
   KeyEntry& takeAt(uint32_t index, KeyEntry::Kind kind, uint32_t pd);
   KeyEntry& makeEntry(uint32_t index);
   static void openRegion(KeyEntry& entry, uint32_t key, const RegionRecord& region);
@@ -121,6 +128,8 @@ class KeyTable {
   void unbind(KeyEntry& window);
 
   std::mutex mutex_;
+  uint32_t regions_ = 0;
+  uint32_t windows_ = 0;
   std::unique_ptr<std::atomic<KeyEntry*>[]> chunks_;
   uint32_t used_ = 1;  // index 0 stays free: key 0 is never valid
   // First in, first out, so that an index rests as long as possible before it is used again.

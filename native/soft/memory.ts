@@ -6,10 +6,12 @@ import type {
   ProtectionDomain,
   QueuePair,
   QueuePairInit,
+  SharedReceiveQueue,
 } from '../contract.js';
 import { SoftCompletionQueue } from './completion-queue.js';
 import { type SoftDevice, softObject } from './device.js';
 import { SoftQueuePair } from './queue-pair.js';
+import { SoftSharedReceiveQueue } from './receive-queue.js';
 
 export class SoftHostMemory implements HostMemory {
   readonly closeRank = 6;
@@ -63,13 +65,18 @@ export class SoftProtectionDomain implements ProtectionDomain {
     return new SoftWindow(this, addon.allocMw(this.handle));
   }
 
+  createSrq(maxWr: number): SharedReceiveQueue {
+    return new SoftSharedReceiveQueue(this.device, addon.createSrq(this.handle, maxWr), maxWr);
+  }
+
   createQp(init: QueuePairInit): QueuePair {
     const { maxSendWr, maxRecvWr } = init;
+    const srq = init.srq === undefined ? undefined : softObject(SoftSharedReceiveQueue, init.srq).handle;
     const sendCq = softObject(SoftCompletionQueue, init.sendCq).handle;
     const recvCq = softObject(SoftCompletionQueue, init.recvCq).handle;
     return new SoftQueuePair(
       this.device,
-      addon.createQp(this.handle, sendCq, recvCq, maxSendWr, maxRecvWr),
+      addon.createQp(this.handle, sendCq, recvCq, maxSendWr, maxRecvWr, srq),
       maxSendWr,
       maxRecvWr,
     );

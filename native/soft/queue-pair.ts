@@ -1,14 +1,15 @@
 import { addon } from '../addon.js';
 import type { QueuePair } from '../contract.js';
-import { Access, Opcode, QpState, RecvWqeLayout, RingLayout, WqeLayout } from '../verbs.js';
+import { Access, Opcode, QpState, RingLayout, SendFlag, WqeLayout } from '../verbs.js';
 import type { SoftDevice } from './device.js';
+import { ReceiveRing } from './receive-queue.js';
 
 const { doorbell } = addon;
 const HEADER_WORDS = RingLayout.HEADER_BYTES / 4;
 const USER = RingLayout.USER_COUNTER / 4;
 const NIC = RingLayout.NIC_COUNTER / 4;
 const WQE_WORDS = WqeLayout.BYTES / 4;
-const RECV_WORDS = RecvWqeLayout.BYTES / 4;
+const STATE = RingLayout.QP_STATE / 4;
 /** No pair is ever at this place. */
 const CLOSED = 0xffffffff;
 const TWO_32 = 4294967296;
@@ -22,6 +23,7 @@ const LKEY = WqeLayout.LKEY / 4;
 const LOCAL_ADDR = WqeLayout.LOCAL_ADDR / 4;
 const COMPARE_ADD = WqeLayout.COMPARE_ADD / 4;
 const SWAP = WqeLayout.SWAP / 4;
+const IMM = WqeLayout.IMM / 4;
 
 export class SoftQueuePair implements QueuePair {
   readonly closeRank = 1;
@@ -31,15 +33,15 @@ export class SoftQueuePair implements QueuePair {
   handle: number;
   private readonly device: SoftDevice;
   private readonly send: Uint32Array;
-  private readonly recv: Uint32Array;
+  private readonly sendBytes: Uint8Array;
+  /** None if it takes from a shared queue. */
+  private readonly receives: ReceiveRing | undefined;
   /** 0 when closed: then nothing can be posted. */
   private sendDepth: number;
-  private recvDepth: number;
   /** Posted, uint32. */
   private sent = 0;
   /** How many of them the NIC is done with, when last looked at: only when the ring seems full, as it is the NIC's line. */
   private done = 0;
-  private received = 0;
 
   constructor(
     device: SoftDevice,
@@ -47,7 +49,7 @@ export class SoftQueuePair implements QueuePair {
       handle: number;
       qpNum: number;
       sendRing: ArrayBuffer;
-      recvRing: ArrayBuffer;
+      recvRing?: ArrayBuffer;
       place: number;
     },
     sendDepth: number,
@@ -57,10 +59,10 @@ export class SoftQueuePair implements QueuePair {
     this.handle = made.handle;
     this.qpNum = made.qpNum;
     this.send = new Uint32Array(made.sendRing);
-    this.recv = new Uint32Array(made.recvRing);
+    this.sendBytes = new Uint8Array(made.sendRing);
+    this.receives = made.recvRing && new ReceiveRing(made.recvRing, recvDepth);
     this.place = made.place;
     this.sendDepth = sendDepth;
-    this.recvDepth = recvDepth;
     device.children.add(this);
   }
 
@@ -148,6 +150,61 @@ export class SoftQueuePair implements QueuePair {
     return at !== 0 && this.oneSided(at, localAddr, lkey, 0, 0);
   }
 
+  postSendImm(
+    wrId: number,
+    flags: number,
+    localAddr: number,
+    lkey: number,
+    length: number,
+    imm: number,
+  ): boolean {
+    const at = this.begin(Opcode.SEND_WITH_IMM, flags, wrId, length);
+    if (at === 0) return false;
+    this.send[at + IMM] = imm;
+    return this.oneSided(at, localAddr, lkey, 0, 0);
+  }
+
+  postSendInv(
+    wrId: number,
+    flags: number,
+    localAddr: number,
+    lkey: number,
+    length: number,
+    rkey: number,
+  ): boolean {
+    const at = this.begin(Opcode.SEND_WITH_INV, flags, wrId, length);
+    if (at === 0) return false;
+    this.send[at + IMM] = rkey;
+    return this.oneSided(at, localAddr, lkey, 0, 0);
+  }
+
+  postWriteImm(
+    wrId: number,
+    flags: number,
+    localAddr: number,
+    lkey: number,
+    length: number,
+    remoteAddr: number,
+    rkey: number,
+    imm: number,
+  ): boolean {
+    const at = this.begin(Opcode.RDMA_WRITE_WITH_IMM, flags, wrId, length);
+    if (at === 0) return false;
+    this.send[at + IMM] = imm;
+    return this.oneSided(at, localAddr, lkey, remoteAddr, rkey);
+  }
+
+  postSendInline(wrId: number, flags: number, bytes: Uint8Array): boolean {
+    return this.beginInline(Opcode.SEND, flags, wrId, bytes) !== 0;
+  }
+
+  postWriteInline(wrId: number, flags: number, bytes: Uint8Array, remoteAddr: number, rkey: number): boolean {
+    const at = this.beginInline(Opcode.RDMA_WRITE, flags, wrId, bytes);
+    if (at === 0) return false;
+    this.remote(at, remoteAddr, rkey);
+    return true;
+  }
+
   postBindMw(
     wrId: number,
     flags: number,
@@ -176,16 +233,9 @@ export class SoftQueuePair implements QueuePair {
   }
 
   postRecv(wrId: number, localAddr: number, lkey: number, length: number): boolean {
-    const { recv } = this;
-    if ((this.received - Atomics.load(recv, NIC)) >>> 0 >= this.recvDepth) return false;
-    const at = HEADER_WORDS + (this.received & (this.recvDepth - 1)) * RECV_WORDS;
-    recv[at + RecvWqeLayout.WR_ID / 4] = wrId;
-    recv[at + RecvWqeLayout.LOCAL_ADDR / 4] = localAddr;
-    recv[at + RecvWqeLayout.LOCAL_ADDR / 4 + 1] = localAddr / TWO_32;
-    recv[at + RecvWqeLayout.LKEY / 4] = lkey;
-    recv[at + RecvWqeLayout.LENGTH / 4] = length;
-    this.received = (this.received + 1) >>> 0;
-    Atomics.store(recv, USER, this.received);
+    if (this.receives === undefined || !this.receives.post(wrId, localAddr, lkey, length)) return false;
+    // A pair that fails flushes what it sees: either it has seen this buffer, or its state is seen here.
+    if (Atomics.load(this.send, STATE) === QpState.ERR) doorbell(this.place);
     return true;
   }
 
@@ -194,7 +244,7 @@ export class SoftQueuePair implements QueuePair {
     addon.closeQp(this.handle);
     this.handle = 0;
     this.sendDepth = 0;
-    this.recvDepth = 0;
+    this.receives?.close();
     this.place = CLOSED;
     this.device.children.delete(this);
   }
@@ -214,15 +264,31 @@ export class SoftQueuePair implements QueuePair {
     return at;
   }
 
+  /** As begin(), with the payload in the request. */
+  private beginInline(opcode: number, flags: number, wrId: number, bytes: Uint8Array): number {
+    if (bytes.length > WqeLayout.INLINE_BYTES) return 0;
+    const at = this.begin(opcode, flags | SendFlag.INLINE, wrId, bytes.length);
+    if (at === 0) return 0;
+    const { sendBytes } = this;
+    const from = 4 * at + WqeLayout.LOCAL_ADDR;
+    for (let i = 0; i < bytes.length; i++) sendBytes[from + i] = bytes[i]!;
+    return at;
+  }
+
   /** The addresses: `/` and the store's truncation make the high half, the low one is the store's modulo 2^32. */
   private oneSided(at: number, localAddr: number, lkey: number, remoteAddr: number, rkey: number): true {
     const { send } = this;
-    send[at + REMOTE_ADDR] = remoteAddr;
-    send[at + REMOTE_ADDR + 1] = Math.floor(remoteAddr / TWO_32);
-    send[at + RKEY] = rkey;
+    this.remote(at, remoteAddr, rkey);
     send[at + LKEY] = lkey;
     send[at + LOCAL_ADDR] = localAddr;
     send[at + LOCAL_ADDR + 1] = localAddr / TWO_32;
     return true;
+  }
+
+  private remote(at: number, remoteAddr: number, rkey: number): void {
+    const { send } = this;
+    send[at + REMOTE_ADDR] = remoteAddr;
+    send[at + REMOTE_ADDR + 1] = Math.floor(remoteAddr / TWO_32);
+    send[at + RKEY] = rkey;
   }
 }

@@ -25,6 +25,7 @@ class HazardScope {
   ~HazardScope() {
     slot_.remote.store(nullptr, std::memory_order_release);
     slot_.local.store(nullptr, std::memory_order_release);
+    slot_.arriving.store(false, std::memory_order_release);
   }
 
  private:
@@ -64,29 +65,30 @@ bool takesInline(Opcode opcode) {
 }  // namespace
 
 QueuePair::QueuePair(std::shared_ptr<ProtectionDomain> pd, std::shared_ptr<CompletionQueue> sendCq,
-                     std::shared_ptr<CompletionQueue> recvCq, Ring<Wqe> sends, Ring<RecvWqe> receives,
-                     uint32_t number)
-    : qpNum(number), sendRing(std::move(sends)), recvRing(std::move(receives)), pd_(std::move(pd)),
-      sendCq_(std::move(sendCq)), recvCq_(std::move(recvCq)) {
+                     std::shared_ptr<CompletionQueue> recvCq, Ring<Wqe> sends,
+                     std::shared_ptr<ReceiveQueue> buffers, uint32_t number)
+    : qpNum(number), sendRing(std::move(sends)), receives(std::move(buffers)), recvRing(receives->ring),
+      pd_(std::move(pd)), sendCq_(std::move(sendCq)), recvCq_(std::move(recvCq)) {
   if (pd_->device->qps >= MAX_QP) throw VerbsError(VerbsError::Kind::Limit, "the device has no queue pair left");
   pd_->device->qps++;
   pd_->users++;
   sendCq_->users++;
   recvCq_->users++;
+  receives->users++;
 }
 
 uint32_t QueuePair::newQpNum() { return nextQpNum++; }
 
 void QueuePair::startAt(uint32_t sent, uint32_t received) {
   sent_ = sent;
-  received_ = received;
+  receives->startAt(received);
 }
 
 QpState QueuePair::state() const {
   if (lent_.load(std::memory_order_acquire)) {
     return static_cast<QpState>(sendRing.qpState().load(std::memory_order_acquire));
   }
-  return state_.load(std::memory_order_acquire);
+  return stateIn(word_.load(std::memory_order_acquire));
 }
 
 uint32_t QueuePair::remoteQpNum() const {
@@ -95,12 +97,13 @@ uint32_t QueuePair::remoteQpNum() const {
 }
 
 void QueuePair::enter(QpState next) {
-  state_.store(next, std::memory_order_seq_cst);
-  publishState();
+  uint64_t now = word_.load();
+  while (!enterFrom(now, wordOf(next, accessIn(now), epochIn(now)))) {
+  }
 }
 
-bool QueuePair::enterFrom(QpState& now, QpState next) {
-  const bool entered = state_.compare_exchange_strong(now, next, std::memory_order_seq_cst);
+bool QueuePair::enterFrom(uint64_t& now, uint64_t next) {
+  const bool entered = word_.compare_exchange_strong(now, next, std::memory_order_seq_cst);
   if (entered) publishState();
   return entered;
 }
@@ -109,9 +112,9 @@ bool QueuePair::enterFrom(QpState& now, QpState next) {
 void QueuePair::publishState() {
   QpState published;
   do {
-    published = state_.load(std::memory_order_seq_cst);
+    published = stateIn(word_.load(std::memory_order_seq_cst));
     sendRing.qpState().store(static_cast<uint32_t>(published), std::memory_order_seq_cst);
-  } while (published != state_.load(std::memory_order_seq_cst));
+  } while (published != stateIn(word_.load(std::memory_order_seq_cst)));
 }
 
 void QueuePair::lendTo(std::shared_ptr<RemoteNic> nic) {
@@ -133,7 +136,7 @@ void QueuePair::takeBack() {
     if (sendCq_->endsWith(qpNum, false, static_cast<uint16_t>(count))) sent_ = count + 1;
     break;
   }
-  received_ = recvRing.nicCounter().load(std::memory_order_acquire);
+  receives->startAt(recvRing.nicCounter().load(std::memory_order_acquire));
   // From here on the owner's doorbell flushes by itself. What it posted before, it may have left to the NIC.
   lent_.store(false, std::memory_order_seq_cst);
   flushReceives();
@@ -157,7 +160,8 @@ void QueuePair::join(const std::shared_ptr<QueuePair>& peer) {
 void QueuePair::modify(QpState next, uint32_t rights) {
   if (closed_) throw VerbsError(VerbsError::Kind::Closed, "the queue pair is closed");
   if (lent_.load() && remoteNic_->modify(*this, next, rights)) return;
-  const QpState now = state();
+  uint64_t word = word_.load();
+  const QpState now = stateIn(word);
   const bool forward = (now == QpState::RESET && next == QpState::INIT) ||
                        (now == QpState::INIT && next == QpState::RTR) || (now == QpState::RTR && next == QpState::RTS) ||
                        (now == QpState::RTS && next == QpState::RTS);
@@ -166,30 +170,33 @@ void QueuePair::modify(QpState next, uint32_t rights) {
     return;
   }
   if (next == QpState::RESET) {
-    enter(QpState::RESET);
-    std::lock_guard<SpinLock> lock(recvLock_);
-    sent_ = sendRing.userCounter().load(std::memory_order_acquire);
-    moved_ = 0;
-    sendRing.nicCounter().store(sent_, std::memory_order_release);
-    received_ = recvRing.userCounter().load(std::memory_order_acquire);
-    recvRing.nicCounter().store(received_, std::memory_order_release);
-    access_.store(access::REMOTE);
+    reset();
     return;
   }
   if (!forward) throw VerbsError(VerbsError::Kind::Type, "not a legal transition of a queue pair's state");
   if (next == QpState::RTR && remoteQpNum() == 0) {
     throw VerbsError(VerbsError::Kind::Type, "the queue pair has never been connected");
   }
-  access_.store(rights & access::REMOTE);
-  QpState expected = now;
   // The peer may have failed this pair meanwhile: then it stays in ERR.
-  enterFrom(expected, next);
+  const bool narrower = (accessIn(word) & ~rights) != 0;
+  if (enterFrom(word, wordOf(next, rights & access::REMOTE, epochIn(word))) && narrower) waitForAccesses();
 }
 
-void QueuePair::fail() {
-  QpState now = state();
-  while (now != QpState::RESET && now != QpState::ERR) {
-    if (enterFrom(now, QpState::ERR)) {
+void QueuePair::reset() {
+  uint64_t now = word_.load();
+  while (!enterFrom(now, wordOf(QpState::RESET, access::REMOTE, epochIn(now) + 1))) {
+  }
+  waitForAccesses();
+  sent_ = sendRing.userCounter().load(std::memory_order_acquire);
+  moved_ = 0;
+  sendRing.nicCounter().store(sent_, std::memory_order_release);
+  if (receives->pd() == nullptr) receives->drop();
+}
+
+void QueuePair::failIfStill(uint64_t word) {
+  uint64_t now = word_.load();
+  while (epochIn(now) == epochIn(word) && stateIn(now) != QpState::RESET && stateIn(now) != QpState::ERR) {
+    if (enterFrom(now, wordOf(QpState::ERR, accessIn(now), epochIn(now)))) {
       flushReceives();
       return;
     }
@@ -198,6 +205,7 @@ void QueuePair::fail() {
 
 void QueuePair::end() {
   enter(QpState::ERR);
+  waitForAccesses();
   flushReceives();
 }
 
@@ -215,13 +223,27 @@ void QueuePair::close() {
   pd_->users--;
   sendCq_->users--;
   recvCq_->users--;
+  receives->users--;
   pd_->device->qps--;
 }
 
-bool QueuePair::peerReady() const {
-  if (peer_ == nullptr || peer_->remoteQpNum() != qpNum) return false;
-  const QpState state = peer_->state();
-  return state == QpState::RTR || state == QpState::RTS;
+// Whether the peer takes a request that needs these rights of its pair.
+WcStatus QueuePair::askPeer(uint32_t need) {
+  if (peer_ == nullptr || peer_->remoteQpNum() != qpNum) return WcStatus::RETRY_EXC_ERR;
+  peerWord_ = peer_->word_.load(std::memory_order_seq_cst);
+  const QpState state = stateIn(peerWord_);
+  if (state != QpState::RTR && state != QpState::RTS) return WcStatus::RETRY_EXC_ERR;
+  return (accessIn(peerWord_) & need) == need ? WcStatus::SUCCESS : WcStatus::REM_INV_REQ_ERR;
+}
+
+// The hazard stays until the message is completed.
+WcStatus QueuePair::takePeersReceive(HazardSlot& hazards, RecvWqe& into) {
+  do {
+    const WcStatus answer = askPeer(0);
+    if (answer != WcStatus::SUCCESS) return answer;
+    hazards.arriving.store(true, std::memory_order_seq_cst);
+  } while (!peerIsAsBefore());
+  return peer_->receives->take(into) ? WcStatus::SUCCESS : WcStatus::RNR_RETRY_EXC_ERR;
 }
 
 void QueuePair::doorbell() {
@@ -243,6 +265,8 @@ void QueuePair::doorbell() {
 
 bool QueuePair::progress(uint32_t requests, uint64_t bytes) {
   const uint32_t posted = sendRing.userCounter().load(std::memory_order_acquire);
+  // Receive buffers that were posted after the pair failed.
+  if (state() == QpState::ERR) flushReceives();
   if (sent_ == posted && moved_ == 0) return false;
   if (posted - sent_ > sendRing.depth()) {
     fail();
@@ -264,10 +288,9 @@ bool QueuePair::progress(uint32_t requests, uint64_t bytes) {
     moved_ = 0;
     if (status != WcStatus::SUCCESS && status != WcStatus::WR_FLUSH_ERR) {
       if (fromResponder(status)) {
-        if (status == WcStatus::REM_ACCESS_ERR && !peer_->pd_->device->keys.isOf(peer_->pd_->number, current_.rkey)) {
-          guesses_++;
-        }
-        peer_->fail();
+        const uint32_t key = current_.opcode == Opcode::SEND_WITH_INV ? current_.imm : current_.rkey;
+        if (status == WcStatus::REM_ACCESS_ERR && !peer_->pd_->device->keys.isOf(peer_->pd_->number, key)) guesses_++;
+        peer_->failIfStill(peerWord_);
       }
       fail();
     }
@@ -305,6 +328,7 @@ WcStatus QueuePair::execute(const Wqe& wqe, HazardSlot& hazards) {
   if ((wqe.sendFlags & send_flag::INLINE) != 0 && (!takesInline(wqe.opcode) || wqe.length > WQE_INLINE_BYTES)) {
     return WcStatus::LOC_QP_OP_ERR;
   }
+  if (wqe.length > MAX_MESSAGE) return WcStatus::LOC_LEN_ERR;
   switch (wqe.opcode) {
     case Opcode::RDMA_READ:
       return transfer(wqe, hazards, true);
@@ -344,11 +368,14 @@ WcStatus QueuePair::transfer(const Wqe& wqe, HazardSlot& hazards, bool isRead) {
                        : localKeys.resolve(hazards.local, wqe.lkey, pd_->number, wqe.localAddr + done, left, localNeed);
       if (local == nullptr) return WcStatus::LOC_PROT_ERR;
     }
-    if (!peerReady()) return WcStatus::RETRY_EXC_ERR;
-    if ((peer_->access_.load(std::memory_order_relaxed) & remoteNeed) == 0) return WcStatus::REM_INV_REQ_ERR;
+    const uint64_t before = peerWord_;
+    const WcStatus answer = askPeer(remoteNeed);
+    if (answer != WcStatus::SUCCESS) return answer;
     if (left == 0) break;
+    if (done > 0 && epochIn(peerWord_) != epochIn(before)) return WcStatus::RETRY_EXC_ERR;
     uint8_t* const remote = peer_->pd_->device->keys.resolve(hazards.remote, wqe.rkey, peer_->pd_->number,
                                                              wqe.remoteAddr + done, left, remoteNeed);
+    if (!peerIsAsBefore()) continue;
     if (remote == nullptr) return WcStatus::REM_ACCESS_ERR;
     const uint64_t chunk = std::min(left, TRANSFER_CHUNK);
     if (isRead) {
@@ -367,10 +394,13 @@ WcStatus QueuePair::atomic(const Wqe& wqe, HazardSlot& hazards) {
   uint8_t* const local = pd_->device->keys.resolve(hazards.local, wqe.lkey, pd_->number, wqe.localAddr, 8,
                                                    access::LOCAL_WRITE);
   if (local == nullptr) return WcStatus::LOC_PROT_ERR;
-  if (!peerReady()) return WcStatus::RETRY_EXC_ERR;
-  if ((peer_->access_.load(std::memory_order_relaxed) & access::REMOTE_ATOMIC) == 0) return WcStatus::REM_INV_REQ_ERR;
-  uint8_t* const remote = peer_->pd_->device->keys.resolve(hazards.remote, wqe.rkey, peer_->pd_->number,
-                                                           wqe.remoteAddr, 8, access::REMOTE_ATOMIC);
+  uint8_t* remote;
+  do {
+    const WcStatus answer = askPeer(access::REMOTE_ATOMIC);
+    if (answer != WcStatus::SUCCESS) return answer;
+    remote = peer_->pd_->device->keys.resolve(hazards.remote, wqe.rkey, peer_->pd_->number, wqe.remoteAddr, 8,
+                                              access::REMOTE_ATOMIC);
+  } while (!peerIsAsBefore());
   if (remote == nullptr) return WcStatus::REM_ACCESS_ERR;
   // Both the address that was named and the place where it lies: a region's addresses need not be aligned as memory is.
   if ((wqe.remoteAddr & 7) != 0 || (reinterpret_cast<uintptr_t>(remote) & 7) != 0) return WcStatus::REM_INV_REQ_ERR;
@@ -395,35 +425,35 @@ WcStatus QueuePair::send(const Wqe& wqe, HazardSlot& hazards) {
     from = pd_->device->keys.resolve(hazards.local, wqe.lkey, pd_->number, wqe.localAddr, wqe.length, LOCAL_READ);
     if (from == nullptr) return WcStatus::LOC_PROT_ERR;
   }
-  if (!peerReady()) return WcStatus::RETRY_EXC_ERR;
   RecvWqe receive;
-  if (!peer_->takeReceive(receive)) return WcStatus::RNR_RETRY_EXC_ERR;
+  const WcStatus taken = takePeersReceive(hazards, receive);
+  if (taken != WcStatus::SUCCESS) return taken;
   if (wqe.length > receive.length) {
-    peer_->completeReceive(receive, WcStatus::LOC_LEN_ERR, WcOpcode::RECV, 0, 0, 0);
+    peer_->completeReceive(receive, WcStatus::LOC_LEN_ERR, wqe, 0);
     return WcStatus::REM_INV_REQ_ERR;
   }
   if (wqe.length > 0) {
     uint8_t* const to = peer_->pd_->device->keys.resolve(hazards.remote, receive.lkey, peer_->pd_->number,
                                                          receive.localAddr, wqe.length, access::LOCAL_WRITE);
     if (to == nullptr) {
-      peer_->completeReceive(receive, WcStatus::LOC_PROT_ERR, WcOpcode::RECV, 0, 0, 0);
+      peer_->completeReceive(receive, WcStatus::LOC_PROT_ERR, wqe, 0);
       return WcStatus::REM_OP_ERR;
     }
     copyToRemote(to, from, wqe.length);
-    hazards.remote.store(nullptr, std::memory_order_release);
   }
   uint8_t flags = 0;
   if (wqe.opcode == Opcode::SEND_WITH_IMM) flags = wc_flag::WITH_IMM;
   if (wqe.opcode == Opcode::SEND_WITH_INV) {
     // The revoker waits for every hazard on the window's key, and this thread must not wait for itself.
     hazards.local.store(nullptr, std::memory_order_release);
+    hazards.remote.store(nullptr, std::memory_order_release);
     if (!peer_->pd_->device->keys.invalidate(peer_->pd_->number, wqe.imm)) {
-      peer_->completeReceive(receive, WcStatus::LOC_QP_OP_ERR, WcOpcode::RECV, 0, 0, 0);
+      peer_->completeReceive(receive, WcStatus::LOC_QP_OP_ERR, wqe, 0);
       return WcStatus::REM_ACCESS_ERR;
     }
     flags = wc_flag::WITH_INV;
   }
-  peer_->completeReceive(receive, WcStatus::SUCCESS, WcOpcode::RECV, wqe.length, flags, flags != 0 ? wqe.imm : 0);
+  peer_->completeReceive(receive, WcStatus::SUCCESS, wqe, flags);
   return WcStatus::SUCCESS;
 }
 
@@ -431,37 +461,31 @@ WcStatus QueuePair::writeWithImm(const Wqe& wqe, HazardSlot& hazards) {
   const WcStatus status = transfer(wqe, hazards, false);
   if (status != WcStatus::SUCCESS) return status;
   RecvWqe receive;
-  if (!peer_->takeReceive(receive)) return WcStatus::RNR_RETRY_EXC_ERR;
-  peer_->completeReceive(receive, WcStatus::SUCCESS, WcOpcode::RECV_RDMA_WITH_IMM, wqe.length, wc_flag::WITH_IMM,
-                         wqe.imm);
+  const WcStatus taken = takePeersReceive(hazards, receive);
+  if (taken != WcStatus::SUCCESS) return taken;
+  peer_->completeReceive(receive, WcStatus::SUCCESS, wqe, wc_flag::WITH_IMM);
   return WcStatus::SUCCESS;
 }
 
-bool QueuePair::takeReceive(RecvWqe& into) {
-  std::lock_guard<SpinLock> lock(recvLock_);
-  const uint32_t available = recvRing.userCounter().load(std::memory_order_acquire) - received_;
-  if (available == 0 || available > recvRing.depth()) return false;
-  std::memcpy(&into, recvRing.entry(received_), sizeof into);
-  recvRing.nicCounter().store(++received_, std::memory_order_release);
-  return true;
-}
-
-void QueuePair::completeReceive(const RecvWqe& wqe, WcStatus status, WcOpcode opcode, uint32_t byteLen, uint8_t flags,
-                                uint32_t imm) {
+void QueuePair::completeReceive(const RecvWqe& receive, WcStatus status, const Wqe& message, uint8_t flags) {
   Cqe entry{};
-  entry.wrId = wqe.wrId;
+  entry.wrId = receive.wrId;
   entry.status = status;
-  entry.opcode = opcode;
-  entry.flags = flags;
-  entry.byteLen = byteLen;
+  entry.opcode = message.opcode == Opcode::RDMA_WRITE_WITH_IMM ? WcOpcode::RECV_RDMA_WITH_IMM : WcOpcode::RECV;
   entry.qpNum = qpNum;
-  entry.imm = imm;
-  if (!recvCq_->push(entry)) fail();
+  if (status == WcStatus::SUCCESS) {
+    entry.flags = flags;
+    entry.byteLen = message.length;
+    entry.imm = flags != 0 ? message.imm : 0;
+  }
+  if (!recvCq_->push(entry, (message.sendFlags & send_flag::SOLICITED) != 0)) fail();
 }
 
+// A shared queue's buffers are not this pair's to flush.
 void QueuePair::flushReceives() {
+  if (receives->pd() != nullptr) return;
   RecvWqe receive;
-  while (takeReceive(receive)) {
+  while (receives->take(receive)) {
     Cqe entry{};
     entry.wrId = receive.wrId;
     entry.status = WcStatus::WR_FLUSH_ERR;

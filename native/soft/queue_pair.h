@@ -4,6 +4,11 @@
 // Threads: the owner calls doorbell(), modify() and close(). Others touch it only as the peer of their own pair: they
 // consume its receive queue (under its lock) and may put it into ERR. connect() comes from the listener's thread while
 // the pair is in RESET; the state, stored last, publishes what it wrote. A lock decides between it and close().
+//
+// Invariant: when modify() or end() has returned, no request of the peer that the pair would no longer admit touches
+// memory, takes a receive buffer or completes into the pair, and none that the pair admitted before a reset can put it
+// into ERR after. A request looks at the pair's word (state, access, epoch), publishes its hazard, looks again, and only
+// then acts; a change stores the word and then waits for the hazards.
 #pragma once
 
 #include <atomic>
@@ -11,6 +16,7 @@
 
 #include "completion_queue.h"
 #include "device.h"
+#include "receive_queue.h"
 #include "spin_lock.h"
 
 namespace rnic {
@@ -32,7 +38,7 @@ class RemoteNic {
 class QueuePair {
  public:
   QueuePair(std::shared_ptr<ProtectionDomain> pd, std::shared_ptr<CompletionQueue> sendCq,
-            std::shared_ptr<CompletionQueue> recvCq, Ring<Wqe> sendRing, Ring<RecvWqe> recvRing,
+            std::shared_ptr<CompletionQueue> recvCq, Ring<Wqe> sendRing, std::shared_ptr<ReceiveQueue> receives,
             uint32_t qpNum = newQpNum());
   static uint32_t newQpNum();
   ~QueuePair() { close(); }
@@ -44,7 +50,7 @@ class QueuePair {
   // Throws if the transition is not legal. `access`: rights that remote operations may use.
   void modify(QpState next, uint32_t access);
   // What a fault of a request does: flush and stay in ERR until modified. A pair in RESET has no requests to fail.
-  void fail();
+  void fail() { failIfStill(word_.load()); }
   // What the end of the connection does: ERR from any state.
   void end();
   // Fail, let go of the peer and no longer count as a user of anything. For good.
@@ -64,10 +70,13 @@ class QueuePair {
     lent_.store(false);
     unclaim();
   }
-  bool hasWork() const { return sendRing.userCounter().load(std::memory_order_seq_cst) != sent_ || moved_ > 0; }
+  bool hasWork() const {
+    return sendRing.userCounter().load(std::memory_order_seq_cst) != sent_ || moved_ > 0 ||
+           (stateIn(word_.load()) == QpState::ERR && receives->pd() == nullptr && receives->hasAny());
+  }
   // What it will have to go on from.
   uint32_t sent() const { return sent_; }
-  uint32_t received() const { return received_; }
+  uint32_t received() const { return receives->taken(); }
   // A pair of another process: go on from there.
   void startAt(uint32_t sent, uint32_t received);
   const std::shared_ptr<ProtectionDomain>& pd() const { return pd_; }
@@ -82,32 +91,44 @@ class QueuePair {
 
   const uint32_t qpNum;
   const Ring<Wqe> sendRing;
-  const Ring<RecvWqe> recvRing;
+  // Its own, or shared.
+  const std::shared_ptr<ReceiveQueue> receives;
+  const Ring<RecvWqe>& recvRing;
 
  private:
+  // A word: state in the low byte, access in the next, above them the epoch, which every reset begins anew.
+  static QpState stateIn(uint64_t word) { return static_cast<QpState>(word & 0xff); }
+  static uint32_t accessIn(uint64_t word) { return static_cast<uint32_t>(word >> 8 & 0xff); }
+  static uint64_t epochIn(uint64_t word) { return word >> 16; }
+  static uint64_t wordOf(QpState state, uint32_t access, uint64_t epoch) {
+    return static_cast<uint64_t>(state) | uint64_t{access} << 8 | epoch << 16;
+  }
+
   void join(const std::shared_ptr<QueuePair>& peer);
   // Changes of the state, which the owner sees also if it is another process.
   void enter(QpState next);
-  bool enterFrom(QpState& now, QpState next);
+  bool enterFrom(uint64_t& now, uint64_t next);
   void publishState();
+  // Unless it was reset since it had this word.
+  void failIfStill(uint64_t word);
+  void reset();
   WcStatus execute(const Wqe& wqe, HazardSlot& hazards);
   WcStatus transfer(const Wqe& wqe, HazardSlot& hazards, bool isRead);
   WcStatus atomic(const Wqe& wqe, HazardSlot& hazards);
   WcStatus send(const Wqe& wqe, HazardSlot& hazards);
   WcStatus writeWithImm(const Wqe& wqe, HazardSlot& hazards);
-  bool peerReady() const;
+  WcStatus askPeer(uint32_t need);
+  bool peerIsAsBefore() const { return peer_->word_.load(std::memory_order_seq_cst) == peerWord_; }
+  WcStatus takePeersReceive(HazardSlot& hazards, RecvWqe& into);
   void prefetchNext() const;
   void complete(const Wqe& wqe, WcStatus status);
-  bool takeReceive(RecvWqe& into);
-  void completeReceive(const RecvWqe& wqe, WcStatus status, WcOpcode opcode, uint32_t byteLen, uint8_t flags,
-                       uint32_t imm);
+  void completeReceive(const RecvWqe& receive, WcStatus status, const Wqe& message, uint8_t flags);
   void flushReceives();
 
   const std::shared_ptr<ProtectionDomain> pd_;
   const std::shared_ptr<CompletionQueue> sendCq_;
   const std::shared_ptr<CompletionQueue> recvCq_;
-  std::atomic<QpState> state_{QpState::RESET};
-  std::atomic<uint32_t> access_{access::REMOTE};
+  std::atomic<uint64_t> word_{wordOf(QpState::RESET, access::REMOTE, 0)};
   std::atomic<uint32_t> remoteQpNum_{0};
   std::shared_ptr<QueuePair> peer_;
   std::atomic<bool> claimed_{false};
@@ -122,8 +143,7 @@ class QueuePair {
   uint64_t moved_ = 0;  // of its bytes, if it is not done yet
   uint64_t bytesLeft_ = 0;  // of what progress() may move
   uint64_t guesses_ = 0;
-  SpinLock recvLock_;
-  uint32_t received_ = 0;  // taken from the receive ring; under recvLock_
+  uint64_t peerWord_ = 0;  // the peer's, when the request last looked
 };
 
 }  // namespace rnic

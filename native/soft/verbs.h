@@ -73,9 +73,10 @@ constexpr uint8_t WITH_INV = 8;
 constexpr uint32_t RING_HEADER_BYTES = 192;
 constexpr uint32_t RING_USER_COUNTER = 0;
 constexpr uint32_t RING_NIC_COUNTER = 64;
-// What a NIC in another process tells of a queue pair, in the header of its send ring; native code only.
-constexpr uint32_t RING_NIC_SLEEPS = 128;
+// A queue pair's state, in the header of its send ring. The two others are what a NIC in another process tells; native
+// code only.
 constexpr uint32_t RING_QP_STATE = 132;
+constexpr uint32_t RING_NIC_SLEEPS = 128;
 constexpr uint32_t RING_REMOTE_QP_NUM = 136;
 
 struct Wqe {
@@ -118,17 +119,31 @@ struct Cqe {
 };
 static_assert(sizeof(Cqe) == 32 && offsetof(Cqe, sequence) == 28);
 
+// What wakes the channel of a completion queue: nothing (0), the next completion, the next that failed or was solicited.
+namespace cq_arm {
+constexpr uint32_t NEXT = 1;
+constexpr uint32_t SOLICITED = 2;
+}  // namespace cq_arm
+
 constexpr uint32_t KEY_TAG_BITS = 8;
 
-// Limits of the software RNIC, per device.
-constexpr uint32_t MAX_QP = 65536;
+// Limits of the software RNIC, per device. Nobody else writes them down: attr has them from the addon.
+constexpr uint32_t MAX_QP = 16384;
 constexpr uint32_t MAX_QP_WR = 32768;
-constexpr uint32_t MAX_CQ = 65536;
-constexpr uint32_t MAX_CQE = 1 << 22;
-constexpr uint32_t MAX_KEYS = 1 << 22;  // regions and windows together
-constexpr uint32_t MAX_PD = 65536;
+constexpr uint32_t MAX_CQ = 16384;
+constexpr uint32_t MAX_CQE = 1 << 21;
+// The ring has more places: the poller tells late what it took.
+constexpr uint32_t RING_PLACES_PER_CQE = 2;
+constexpr uint32_t MAX_SRQ = 16384;
+constexpr uint32_t MAX_SRQ_WR = 32768;
+constexpr uint32_t MAX_PD = 16384;
+constexpr uint32_t MAX_MR = 1 << 18;
+constexpr uint32_t MAX_MW = 1 << 20;
+constexpr uint32_t MAX_MESSAGE = 1u << 31;
 // Of one client of a shared-memory link.
 constexpr uint32_t MAX_LINK_KEYS = 1 << 16;
-static_assert(MAX_KEYS <= 1u << (32 - KEY_TAG_BITS));
+// Places of the key table.
+constexpr uint32_t MAX_KEYS = 1 << 21;
+static_assert(MAX_MR + MAX_MW < MAX_KEYS && MAX_KEYS <= 1u << (32 - KEY_TAG_BITS));
 
 }  // namespace rnic

@@ -27,9 +27,9 @@ class RawPair {
   /** Only the middle page is registered. */
   readonly key = addon.regMr(this.pd, this.memory, 4096, 4096, ALL_ACCESS, 0);
   readonly cq = addon.createCq(this.device, 64, this.channel);
-  readonly qp = addon.createQp(this.pd, this.cq.handle, this.cq.handle, DEPTH, DEPTH);
+  readonly qp = addon.createQp(this.pd, this.cq.handle, this.cq.handle, DEPTH, DEPTH, undefined);
   readonly send = new DataView(this.qp.sendRing);
-  readonly recv = new DataView(this.qp.recvRing);
+  readonly recv = new DataView(this.qp.recvRing!);
   readonly completions = new DataView(this.cq.ring);
   /** Send requests posted. */
   posted = 0;

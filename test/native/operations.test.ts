@@ -194,7 +194,8 @@ describe('failures', () => {
     ['a local address beyond the region', WcStatus.LOC_PROT_ERR, localOf(MEMORY_BYTES - 7)],
     ['a local address near 2^53', WcStatus.LOC_PROT_ERR, localOf(far)],
     ['a local address that is 2^32 too high', WcStatus.LOC_PROT_ERR, localOf(2 ** 32)],
-    ['a length of 2^32 - 1', WcStatus.LOC_PROT_ERR, localOf(0, 2 ** 32 - 1)],
+    ['a length of 2^32 - 1', WcStatus.LOC_LEN_ERR, localOf(0, 2 ** 32 - 1)],
+    ['a length of 2^31', WcStatus.LOC_PROT_ERR, localOf(0, 2 ** 31)],
     [
       'a local key of nothing',
       WcStatus.LOC_PROT_ERR,

@@ -26,6 +26,9 @@ std::set<std::shared_ptr<CompletionQueue>> ownQueues(const std::vector<std::shar
     if (!qp->pd()->device->shared) {
       throw VerbsError(VerbsError::Kind::Type, "the device's memory can't be shared with another process: open shm0");
     }
+    if (qp->receives->pd() != nullptr) {
+      throw VerbsError(VerbsError::Kind::Type, "a shared receive queue serves clients of this process only");
+    }
     uses[qp->sendCq()]++;
     uses[qp->recvCq()]++;
   }

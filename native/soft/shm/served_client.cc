@@ -141,7 +141,7 @@ void ServedClient::addCq(ControlPacket& packet) {
   const auto& [channel, depth, pushed] = reinterpret_cast<const std::array<uint32_t, 3>&>(packet.message.args);
   if (cqs_.size() >= MAX_LINK_CQS) tooMany("completion queues");
   if (cqs_.count(packet.message.id) != 0) refuse("the completion queue is there");
-  Ring<Cqe>::checkDepth("depth", depth, MAX_CQE);
+  Ring<Cqe>::checkDepth("depth", depth, RING_PLACES_PER_CQE * MAX_CQE);
   std::shared_ptr<Channel> target;
   if (channel != CONTROL_NONE) {
     const auto found = channels_.find(channel);
@@ -169,7 +169,7 @@ void ServedClient::addQp(ControlPacket& packet) {
   Ring<Wqe> sendRing(sends, map(packet.fds[0], 0, Ring<Wqe>::bytesFor(sends)));
   Ring<RecvWqe> recvRing(receives, map(packet.fds[1], 0, Ring<RecvWqe>::bytesFor(receives)));
   auto qp = std::make_shared<QueuePair>(pds_[pdNumber], sendQueue->second, recvQueue->second, std::move(sendRing),
-                                        std::move(recvRing), packet.message.id);
+                                        std::make_shared<ReceiveQueue>(std::move(recvRing)), packet.message.id);
   qp->startAt(sent, received);
   qps_.push_back(std::move(qp));
 }
