@@ -1,4 +1,4 @@
-import { type Device, nowNs, openDevice, type ProtectionDomain } from '../../native/index.js';
+import { type Device, nowNs, openDeviceTo, type ProtectionDomain } from '../../native/index.js';
 import {
   type AcquireRequest,
   type AcquireResult,
@@ -36,7 +36,7 @@ export class Patronus implements PatronusClient {
   /** Connect to memory nodes. Rejects with ERR_PATRONUS_CONNECT if one is not there or refuses. */
   static async connect(options: ConnectOptions): Promise<Patronus> {
     if (options.nodes.length === 0) throw new TypeError('nodes must name at least one memory node');
-    const device = openDevice();
+    const device = openDeviceTo(options.nodes.map((node) => node.address));
     const connections: NodeConnection[] = [];
     try {
       const pd = device.allocPd();

@@ -41,6 +41,9 @@ export interface DirectoryOptions {
   readonly maxLeases: number;
   readonly maxLeasesPerClient: number;
   readonly maxClients: number;
+  /** See PatronusNodeOptions. */
+  readonly listen: string | undefined;
+  readonly engineThreads: number;
 }
 
 /** Requests taken between two looks at the clock: what a revocation may have to wait for. */
@@ -111,7 +114,10 @@ export class Directory {
     this.allocator = new Allocator(options.allocOffset, options.allocBytes);
     this.clockPage = new ClockPage(device);
     this.connections = new Array<ClientConnection | undefined>(options.maxClients).fill(undefined);
-    this.listener = device.listen(this.channel);
+    this.listener = device.listen(
+      this.channel,
+      options.listen === undefined ? {} : { address: options.listen, engineThreads: options.engineThreads },
+    );
   }
 
   /** Serve until stopped. */

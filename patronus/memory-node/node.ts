@@ -19,6 +19,13 @@ export interface PatronusNodeOptions {
   readonly maxLeasesPerClient?: number;
   /** Connections at once. Default 64. */
   readonly maxClients?: number;
+  /**
+   * `unix:PATH`: serve clients of other processes, over shared memory, instead of those of this one. The socket is for this
+   * user's processes only.
+   */
+  readonly listen?: string;
+  /** Threads that execute the one-sided operations of such clients. Default 1. */
+  readonly engineThreads?: number;
 }
 
 /** What a client needs to connect; can be sent to other threads of the process. */
@@ -112,6 +119,8 @@ function directoryOptions(options: PatronusNodeOptions): DirectoryOptions {
       maxLeases,
     ),
     maxClients: integer('maxClients', options.maxClients ?? 64, 1, 1024),
+    listen: options.listen,
+    engineThreads: integer('engineThreads', options.engineThreads ?? 1, 1, 64),
   };
 }
 

@@ -16,6 +16,8 @@ namespace {
 
 // How long an engine polls in vain before it sleeps: some times what waking it costs.
 constexpr uint64_t POLL_NS = 50000;
+// And how long before it lets others run between two looks, who may be the clients that it waits for.
+constexpr uint64_t SPIN_NS = 5000;
 // Rounds of polling between two looks at the sockets.
 constexpr uint32_t ROUNDS_PER_LOOK = 256;
 constexpr uint64_t HANDSHAKE_NS = 5000000000;
@@ -88,10 +90,13 @@ void Engine::run() {
       idleSince = 0;
       continue;
     }
-    cpuRelax();
     const uint64_t now = nowNs();
     if (idleSince == 0) idleSince = now;
-    if (now - idleSince >= POLL_NS) {
+    if (now - idleSince < SPIN_NS) {
+      cpuRelax();
+    } else if (now - idleSince < POLL_NS) {
+      sched_yield();
+    } else {
       sleep();
       idleSince = 0;
     }
