@@ -481,18 +481,23 @@ void QueuePair::completeReceive(const RecvWqe& receive, WcStatus status, const W
   if (!recvCq_->push(entry, (message.sendFlags & send_flag::SOLICITED) != 0)) fail();
 }
 
-// A shared queue's buffers are not this pair's to flush.
+// A shared queue's buffers are not this pair's to flush. Another thread than the owner's may be late: the pair has been
+// reset since it failed, and the buffers are those of its next life. So it says what it is about, as a message does, and
+// then looks.
 void QueuePair::flushReceives() {
   if (receives->pd() != nullptr) return;
+  HazardSlot* const hazards = threadHazardSlot();
+  const bool announced = hazards == nullptr || hazards->arriving.exchange(true, std::memory_order_seq_cst);
   RecvWqe receive;
-  while (receives->take(receive)) {
+  while (stateIn(word_.load(std::memory_order_seq_cst)) == QpState::ERR && receives->take(receive)) {
     Cqe entry{};
     entry.wrId = receive.wrId;
     entry.status = WcStatus::WR_FLUSH_ERR;
     entry.opcode = WcOpcode::RECV;
     entry.qpNum = qpNum;
-    if (!recvCq_->push(entry)) return;
+    if (!recvCq_->push(entry)) break;
   }
+  if (!announced) hazards->arriving.store(false, std::memory_order_release);
 }
 
 }  // namespace rnic
