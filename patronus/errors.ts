@@ -25,7 +25,17 @@ export const PatronusErrorCode = {
   TIMEOUT: 'ERR_PATRONUS_TIMEOUT',
   /** The clock of the memory node could not be read, so no lease of it can be judged. */
   CLOCK: 'ERR_PATRONUS_CLOCK',
-  /** The client or the node was closed. */
+  /** memcached can't be reached, or does not answer in time. */
+  KEEPER_UNAVAILABLE: 'ERR_PATRONUS_KEEPER_UNAVAILABLE',
+  /** A key of the keeper holds what nobody of this cluster has put there. */
+  KEEPER_GARBAGE: 'ERR_PATRONUS_KEEPER_GARBAGE',
+  /** A live memory node of the cluster has this id. */
+  NODE_ID_TAKEN: 'ERR_PATRONUS_NODE_ID_TAKEN',
+  /** The cluster has as many clients as it can have. */
+  CLUSTER_FULL: 'ERR_PATRONUS_CLUSTER_FULL',
+  /** A member died that a barrier waited for. */
+  BARRIER_BROKEN: 'ERR_PATRONUS_BARRIER_BROKEN',
+  /** The client, the node or the keeper was closed. */
   CLOSED: 'ERR_PATRONUS_CLOSED',
 } as const;
 export type PatronusErrorCode = (typeof PatronusErrorCode)[keyof typeof PatronusErrorCode];
