@@ -19,6 +19,8 @@ export const PatronusErrorCode = {
   BIND: 'ERR_PATRONUS_BIND',
   /** The memory node did not accept the connection. */
   CONNECT: 'ERR_PATRONUS_CONNECT',
+  /** The memory node could not listen, or the machine gave it no memory. */
+  LISTEN: 'ERR_PATRONUS_LISTEN',
   /** The connection ended; what was under way may or may not have happened. */
   DISCONNECTED: 'ERR_PATRONUS_DISCONNECTED',
   /** No answer in time; the request may or may not have been carried out. */

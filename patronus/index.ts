@@ -2,6 +2,9 @@
 export * from './api.js';
 export { type ConnectOptions, Patronus } from './client/client.js';
 export { PatronusError, PatronusErrorCode } from './errors.js';
+export type { BarrierOptions, Keeper } from './keeper/api.js';
+export { inProcessKeeper, type KeeperOptions, memcachedKeeper } from './keeper/keeper.js';
+export type { Member, MemberKind } from './keeper/records.js';
 export {
   type NodeEndpoint,
   PatronusNode,

@@ -11,40 +11,53 @@ import {
   RetCode,
 } from '../api.js';
 import { acquireError, PatronusError, PatronusErrorCode } from '../errors.js';
+import type { Keeper } from '../keeper/api.js';
 import type { NodeEndpoint } from '../memory-node/node.js';
 import type { TimeOptions } from '../time/options.js';
 import { BufferPool, RegisteredBuffer } from './buffers.js';
 import { LeaseHandle } from './lease.js';
 import { NodeConnection } from './node-connection.js';
+import { targetsOf, whereNow } from './targets.js';
 
+/** Which memory nodes to connect to: one of the three ways. The first node is the default of every call. */
 export interface ConnectOptions {
-  /** The memory nodes to connect to, at least one; the first is the default of every call. */
-  readonly nodes: readonly NodeEndpoint[];
+  /** Memory nodes whose ids are known. At least one. */
+  readonly nodes?: readonly NodeEndpoint[];
+  /** Addresses of memory nodes, such as `unix:PATH`. At least one. */
+  readonly endpoints?: readonly string[];
+  /** All memory nodes that are alive in this cluster. The client joins it unless the keeper is a member already. */
+  readonly keeper?: Keeper;
   /** How the nodes' clocks are known. */
   readonly time?: TimeOptions;
 }
 
 /** A client of memory nodes. Belongs to the thread that made it. */
 export class Patronus implements PatronusClient {
-  readonly nodes: readonly NodeLayout[];
   private readonly device: Device;
+  private readonly options: ConnectOptions;
   private readonly pd: ProtectionDomain;
   private readonly buffers: BufferPool;
-  private readonly connections: readonly NodeConnection[];
+  private readonly connections: NodeConnection[];
+  /** All that there have been: a lease stays this client's when its connection is over. */
+  private readonly own = new WeakSet<NodeConnection>();
+  private readonly reconnections = new Map<NodeConnection, Promise<NodeConnection>>();
   private closed = false;
 
-  /** Connect to memory nodes. Rejects with ERR_PATRONUS_CONNECT if one is not there or refuses. */
+  /**
+   * Connect to memory nodes. Rejects with ERR_PATRONUS_CONNECT if one is not there or refuses. When a connection is lost,
+   * its leases are over; the next acquire connects again, to the same address, or where the keeper says the node is now.
+   */
   static async connect(options: ConnectOptions): Promise<Patronus> {
-    if (options.nodes.length === 0) throw new TypeError('nodes must name at least one memory node');
-    const device = openDeviceTo(options.nodes.map((node) => node.address));
+    const targets = await targetsOf(options);
+    const device = openDeviceTo(targets.map((target) => target.address));
     const connections: NodeConnection[] = [];
     try {
       const pd = device.allocPd();
       const buffers = new BufferPool(device, pd);
-      for (const endpoint of options.nodes) {
-        connections.push(await NodeConnection.open(device, pd, buffers, endpoint, options.time));
+      for (const target of targets) {
+        connections.push(await NodeConnection.open(device, pd, buffers, target, options.time));
       }
-      return new Patronus(device, pd, buffers, connections);
+      return new Patronus(options, device, pd, buffers, connections);
     } catch (error) {
       for (const connection of connections) connection.close();
       device.close();
@@ -53,16 +66,22 @@ export class Patronus implements PatronusClient {
   }
 
   private constructor(
+    options: ConnectOptions,
     device: Device,
     pd: ProtectionDomain,
     buffers: BufferPool,
-    connections: readonly NodeConnection[],
+    connections: NodeConnection[],
   ) {
+    this.options = options;
     this.device = device;
     this.pd = pd;
     this.buffers = buffers;
     this.connections = connections;
-    this.nodes = connections.map((connection) => connection.layout);
+    for (const connection of connections) this.own.add(connection);
+  }
+
+  get nodes(): readonly NodeLayout[] {
+    return this.connections.map((connection) => connection.layout);
   }
 
   get epsilonNs(): number {
@@ -90,7 +109,7 @@ export class Patronus implements PatronusClient {
   }
 
   async relinquish(lease: Lease, flags = 0): Promise<RetCode> {
-    if (!(lease instanceof LeaseHandle) || !this.connections.includes(lease.node)) return RetCode.Invalid;
+    if (!(lease instanceof LeaseHandle) || !this.own.has(lease.node)) return RetCode.Invalid;
     return lease.node.relinquish(lease, flags);
   }
 
@@ -175,7 +194,37 @@ export class Patronus implements PatronusClient {
   }
 
   private async acquire(request: AcquireRequest, write: boolean): Promise<AcquireResult> {
-    return this.connection(request.nodeId).acquire(request, write);
+    const connection = this.connection(request.nodeId);
+    if (connection.failure === undefined) return connection.acquire(request, write);
+    return (await this.reconnection(connection)).acquire(request, write);
+  }
+
+  /** Of all that ask at once, one connects again. */
+  private reconnection(lost: NodeConnection): Promise<NodeConnection> {
+    let reconnection = this.reconnections.get(lost);
+    if (reconnection === undefined) {
+      reconnection = this.reconnect(lost).finally(() => this.reconnections.delete(lost));
+      this.reconnections.set(lost, reconnection);
+    }
+    return reconnection;
+  }
+
+  private async reconnect(lost: NodeConnection): Promise<NodeConnection> {
+    const target = await whereNow(lost.target, this.options.keeper);
+    this.checkOpen();
+    const connection = await NodeConnection.open(
+      this.device,
+      this.pd,
+      this.buffers,
+      target,
+      this.options.time,
+    );
+    if (this.closed) connection.close();
+    this.checkOpen();
+    this.own.add(connection);
+    this.connections[this.connections.indexOf(lost)] = connection;
+    lost.close();
+    return connection;
   }
 
   private connection(nodeId: number | undefined): NodeConnection {
@@ -188,7 +237,7 @@ export class Patronus implements PatronusClient {
 
   /** Of the lease's node; of any node for what is no lease of this client, where the batch then says so. */
   private batchFor(lease: Lease): Batch {
-    const own = lease instanceof LeaseHandle && this.connections.includes(lease.node);
+    const own = lease instanceof LeaseHandle && this.own.has(lease.node);
     return (own ? lease.node : this.connections[0]!).newBatch();
   }
 

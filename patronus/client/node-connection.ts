@@ -23,7 +23,6 @@ import {
   RetCode,
 } from '../api.js';
 import { PatronusError, PatronusErrorCode } from '../errors.js';
-import type { NodeEndpoint } from '../memory-node/node.js';
 import { ofThisHost, type TimeOptions } from '../time/options.js';
 import { HostClock, type NodeClock, RemoteClock } from '../time/remote-clock.js';
 import { Synchronisation } from '../time/synchronisation.js';
@@ -60,6 +59,12 @@ const CONNECT_TIMEOUT_MS = 5000;
 const DRIFT_PPM = 1200;
 const CLOCK_INTERVAL_MS = 100;
 
+/** A memory node to connect to; without an id it is whichever is there. */
+export interface Target {
+  readonly nodeId: number | undefined;
+  readonly address: string;
+}
+
 interface DataPair {
   readonly qp: QueuePair;
   /** Work requests posted whose completion, or that of a later one, has not come. */
@@ -70,6 +75,8 @@ interface DataPair {
 /** A client's connection to a memory node: requests over the control pair, one-sided operations over a data pair. */
 export class NodeConnection {
   readonly buffers: BufferPool;
+  /** Where it is, and, once connected, which node. */
+  target: Target;
   layout: NodeLayout;
   /** The node's clock as this client knows it. */
   readonly clock: NodeClock;
@@ -111,7 +118,7 @@ export class NodeConnection {
     device: Device,
     pd: ProtectionDomain,
     buffers: BufferPool,
-    endpoint: NodeEndpoint,
+    endpoint: Target,
     time: TimeOptions = {},
   ): Promise<NodeConnection> {
     const connection = new NodeConnection(device, pd, buffers, endpoint, time);
@@ -130,11 +137,12 @@ export class NodeConnection {
     device: Device,
     pd: ProtectionDomain,
     buffers: BufferPool,
-    endpoint: NodeEndpoint,
+    endpoint: Target,
     time: TimeOptions,
   ) {
     this.buffers = buffers;
-    this.layout = { nodeId: endpoint.nodeId, leaseBytes: 0, allocOffset: 0, allocBytes: 0 };
+    this.target = endpoint;
+    this.layout = { nodeId: endpoint.nodeId ?? 0, leaseBytes: 0, allocOffset: 0, allocBytes: 0 };
     this.channel = device.createChannel();
     const messages: HostMemory = device.allocMemory(2 * MAX_CALLS * MESSAGE_BYTES);
     const region: MemoryRegion = pd.regMr(messages, 0, messages.byteLength, Access.LOCAL_WRITE);
@@ -175,7 +183,7 @@ export class NodeConnection {
     }
   }
 
-  private async established(endpoint: NodeEndpoint): Promise<void> {
+  private async established(endpoint: Target): Promise<void> {
     const deadline = performance.now() + CONNECT_TIMEOUT_MS;
     while (this.link.state === 'connecting' && performance.now() < deadline) {
       await new Promise((resolve) => setTimeout(resolve, 1));
@@ -186,7 +194,7 @@ export class NodeConnection {
     }
   }
 
-  private async hello(endpoint: NodeEndpoint): Promise<void> {
+  private async hello(endpoint: Target): Promise<void> {
     const layout = await this.call(
       MessageType.HELLO,
       0,
@@ -198,13 +206,19 @@ export class NodeConnection {
         allocBytes: getNumber(reply, at + Word.BEGIN),
       }),
     );
-    if (layout.nodeId !== endpoint.nodeId) {
+    if (layout.nodeId !== (endpoint.nodeId ?? layout.nodeId)) {
       throw new PatronusError(
         PatronusErrorCode.CONNECT,
         `the memory node at ${endpoint.address} is node ${layout.nodeId}, not ${endpoint.nodeId}`,
       );
     }
     this.layout = layout;
+    this.target = { nodeId: layout.nodeId, address: endpoint.address };
+  }
+
+  /** Why the connection has ended; undefined while it has not. */
+  get failure(): PatronusError | undefined {
+    return this.lost;
   }
 
   /** Learn the node's clock, then keep to it. */

@@ -18,13 +18,15 @@ export interface Keeper extends AsyncDisposable {
   /** This participant, once it has joined. */
   readonly member: Member | undefined;
   /**
-   * Become a member, as a memory node with this id (below 256) at this address, until close(). The entry is renewed in
+   * Become a member, as a memory node with this id (below 256) at this address, until leave(). The entry is renewed in
    * the background; it goes by itself if this process dies, and comes back by itself if the keeper loses it. Rejects with
-   * ERR_PATRONUS_NODE_ID_TAKEN if a live node has the id. A participant joins once.
+   * ERR_PATRONUS_NODE_ID_TAKEN if a live node has the id. A participant is one member at a time.
    */
   joinAsNode(nodeId: number, address: string): Promise<Member>;
   /** Become a member as a client; it gets the first free number. */
   joinAsClient(): Promise<Member>;
+  /** Be a member no more. Does not reject if the keeper can't be reached: the entry goes by itself then. */
+  leave(): Promise<void>;
   /** The members of a kind that are alive, by number. Entries that are none are passed over. */
   members(kind: MemberKind): Promise<Member[]>;
   /** Store a value of at most 512 KiB for a day. */
@@ -45,6 +47,6 @@ export interface Keeper extends AsyncDisposable {
   finished(key: string): Promise<void>;
   /** Whether somebody has told so. */
   shouldExit(key: string): Promise<boolean>;
-  /** Leave the cluster. Does not reject if the keeper can't be reached: the entry goes by itself then. */
+  /** Leave, and give the connection up. */
   close(): Promise<void>;
 }

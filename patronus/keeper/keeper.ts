@@ -126,10 +126,14 @@ export class StoreKeeper implements Keeper {
     return bytes !== undefined && decodeValue(bytes, key).length > 0;
   }
 
+  leave(): Promise<void> {
+    return this.membership.leave();
+  }
+
   async close(): Promise<void> {
     if (this.closed) return;
     this.closed = true;
-    await this.membership.leave();
+    await this.leave();
     this.store.close();
   }
 

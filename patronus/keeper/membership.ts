@@ -23,7 +23,6 @@ export class Membership {
   private readonly prefix: string;
   private readonly expirySeconds: number;
   private timer: NodeJS.Timeout | undefined;
-  private left = false;
 
   /** Keys begin with `prefix`. */
   constructor(store: Store, prefix: string, expirySeconds: number) {
@@ -33,7 +32,7 @@ export class Membership {
   }
 
   async join(kind: MemberKind, nodeId: number | undefined, address: string | undefined): Promise<Member> {
-    if (this.member !== undefined) throw new TypeError('a keeper joins once');
+    if (this.member !== undefined) throw new TypeError('this keeper is a member already');
     const base = { kind, incarnation: newIncarnation(), pid: process.pid, address };
     const member = nodeId === undefined ? await this.enterAnywhere(base) : { ...base, number: nodeId };
     if (nodeId !== undefined && !(await this.enter(member))) {
@@ -52,10 +51,10 @@ export class Membership {
   }
 
   async leave(): Promise<void> {
-    this.left = true;
     clearTimeout(this.timer);
     const { member } = this;
     if (member === undefined) return;
+    this.member = undefined;
     try {
       const entered = await this.look(member.kind, member.number);
       if (entered?.incarnation === member.incarnation) await this.store.delete(this.key(member));
@@ -88,7 +87,7 @@ export class Membership {
   }
 
   private renewLater(): void {
-    if (this.left) return;
+    if (this.member === undefined) return;
     this.timer = setTimeout(
       () => {
         // Out of reach: the next one may succeed.
@@ -102,13 +101,14 @@ export class Membership {
   }
 
   private async renew(): Promise<void> {
-    const member = this.member!;
+    const { member } = this;
+    if (member === undefined) return;
     if (await this.store.touch(this.key(member), this.expirySeconds)) {
       // It may be another's who entered while this process was away.
       const entered = await this.look(member.kind, member.number);
       if (entered?.incarnation === member.incarnation) return;
     }
-    if (this.left || (await this.enter(member))) return;
+    if (this.member !== member || (await this.enter(member))) return;
     // A node waits for its id to be free again; for a client another number is as good.
     if (member.kind === 'client') this.member = await this.enterAnywhere(member);
   }

@@ -42,6 +42,7 @@ declare module 'memjs' {
     delete(key: string): Promise<boolean>;
     /** False if the key is not there. */
     touch(key: string, expires: number): Promise<boolean>;
+    close(): void;
   }
 
   const memjs: { readonly Client: typeof Client; readonly Server: typeof Server };

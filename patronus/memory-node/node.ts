@@ -1,6 +1,8 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { signalChannel } from '../../native/index.js';
+import { PatronusError, PatronusErrorCode } from '../errors.js';
+import type { Keeper } from '../keeper/api.js';
 import { SPAN_BYTES } from './allocator.js';
 import type { DirectoryOptions } from './directory.js';
 import type { DirectoryReady, DirectoryWorkerData } from './directory-worker.js';
@@ -26,6 +28,8 @@ export interface PatronusNodeOptions {
   readonly listen?: string;
   /** Threads that execute the one-sided operations of such clients. Default 1. */
   readonly engineThreads?: number;
+  /** The node joins it under its id while it runs. It stays the caller's to close. */
+  readonly keeper?: Keeper;
 }
 
 /** What a client needs to connect; can be sent to other threads of the process. */
@@ -44,16 +48,27 @@ export class PatronusNode implements AsyncDisposable {
   private readonly exited: Promise<void>;
   private running = true;
 
-  /** Start a memory node; resolves when clients can connect. It does not keep the process alive. */
+  /**
+   * Start a memory node; resolves when clients can connect. It does not keep the process alive.
+   * Rejects with ERR_PATRONUS_LISTEN if it can't listen at that address or has no memory, and with what
+   * Keeper.joinAsNode() rejects with.
+   */
   static async start(options: PatronusNodeOptions = {}): Promise<PatronusNode> {
     const directory = directoryOptions(options);
     const stopWord = new Int32Array(new SharedArrayBuffer(4));
     const counters = new Float64Array(new SharedArrayBuffer(8 * STATS_LENGTH));
     const workerData: DirectoryWorkerData = { options: directory, stopWord, counters };
     const worker = new Worker(new URL('./directory-worker.js', import.meta.url), { workerData });
-    const [ready] = (await once(worker, 'message')) as [DirectoryReady];
+    const ready = await started(worker, options.listen);
     worker.unref();
-    return new PatronusNode(directory.nodeId, worker, ready, stopWord, counters);
+    const node = new PatronusNode(directory.nodeId, worker, ready, stopWord, counters, options.keeper);
+    try {
+      await options.keeper?.joinAsNode(directory.nodeId, ready.address);
+    } catch (error) {
+      await node.close();
+      throw error;
+    }
+    return node;
   }
 
   private constructor(
@@ -62,13 +77,14 @@ export class PatronusNode implements AsyncDisposable {
     ready: DirectoryReady,
     stopWord: Int32Array,
     counters: Float64Array,
+    keeper: Keeper | undefined,
   ) {
     this.endpoint = { nodeId, address: ready.address };
     this.worker = worker;
     this.stopWord = stopWord;
     this.counters = counters;
     this.channelFd = ready.channelFd;
-    this.exited = new Promise((resolve, reject) => {
+    const exited = new Promise<void>((resolve, reject) => {
       worker.once('error', (error) => {
         this.running = false;
         reject(error);
@@ -78,6 +94,8 @@ export class PatronusNode implements AsyncDisposable {
         resolve();
       });
     });
+    // However it ends: nobody finds it any more.
+    this.exited = exited.finally(() => keeper?.leave());
     // Without somebody waiting for it the failure shows at the clients, as a lost connection, and at close().
     this.exited.catch(() => {});
   }
@@ -101,11 +119,29 @@ export class PatronusNode implements AsyncDisposable {
   }
 }
 
+/** What the directory says once clients can connect. */
+async function started(worker: Worker, listen: string | undefined): Promise<DirectoryReady> {
+  try {
+    const [ready] = (await once(worker, 'message')) as [DirectoryReady];
+    return ready;
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    const where = listen === undefined ? '' : ` at ${listen}`;
+    throw new PatronusError(PatronusErrorCode.LISTEN, `the memory node could not start${where}: ${why}`, {
+      cause,
+    });
+  }
+}
+
 function directoryOptions(options: PatronusNodeOptions): DirectoryOptions {
   const nodeId = integer('nodeId', options.nodeId ?? 0, 0, 0xffff);
   const leaseBytes = integer('leaseBytes', options.leaseBytes ?? 65536, 0, 2 ** 47);
   const allocBytes = integer('allocBytes', options.allocBytes ?? 64 * 2 ** 20, 0, 2 ** 47);
   const maxLeases = integer('maxLeases', options.maxLeases ?? 65536, 1, 2 ** 22);
+  const { listen } = options;
+  if (listen !== undefined && !/^unix:./s.test(listen)) {
+    throw new RangeError(`listen must be unix:PATH, not ${listen}`);
+  }
   return {
     nodeId,
     leaseBytes,
@@ -119,7 +155,7 @@ function directoryOptions(options: PatronusNodeOptions): DirectoryOptions {
       maxLeases,
     ),
     maxClients: integer('maxClients', options.maxClients ?? 64, 1, 1024),
-    listen: options.listen,
+    listen,
     engineThreads: integer('engineThreads', options.engineThreads ?? 1, 1, 64),
   };
 }
