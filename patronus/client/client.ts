@@ -210,21 +210,25 @@ export class Patronus implements PatronusClient {
   }
 
   private async reconnect(lost: NodeConnection): Promise<NodeConnection> {
-    const target = await whereNow(lost.target, this.options.keeper);
-    this.checkOpen();
-    const connection = await NodeConnection.open(
-      this.device,
-      this.pd,
-      this.buffers,
-      target,
-      this.options.time,
-    );
+    const connection = await this.connectAgain(lost).catch((cause) => {
+      this.checkOpen();
+      const why = cause instanceof Error ? cause.message : String(cause);
+      const message = `${lost.failure!.message}; connecting again failed: ${why}`;
+      throw new PatronusError(PatronusErrorCode.DISCONNECTED, message, { cause });
+    });
     if (this.closed) connection.close();
     this.checkOpen();
     this.own.add(connection);
     this.connections[this.connections.indexOf(lost)] = connection;
     lost.close();
     return connection;
+  }
+
+  private async connectAgain(lost: NodeConnection): Promise<NodeConnection> {
+    const { keeper, time } = this.options;
+    const target = await whereNow(lost.target, keeper);
+    this.checkOpen();
+    return NodeConnection.open(this.device, this.pd, this.buffers, target, time);
   }
 
   private connection(nodeId: number | undefined): NodeConnection {

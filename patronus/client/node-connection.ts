@@ -156,14 +156,14 @@ export class NodeConnection {
       broken: false,
     }));
     const qps = [control, ...this.pairs.map((pair) => pair.qp)];
+    this.owned = [...qps, recvCq, sendCq, this.dataCq, region, messages, this.channel];
     try {
       this.link = device.connect(endpoint.address, qps, this.channel);
     } catch (error) {
+      for (const object of this.owned) object.close();
       throw new PatronusError(PatronusErrorCode.CONNECT, `no memory node at ${endpoint.address}`, {
         cause: error,
       });
-    } finally {
-      this.owned = [...qps, recvCq, sendCq, this.dataCq, region, messages, this.channel];
     }
     for (let slot = 0; slot < BATCH_SLOTS; slot++) this.freeBatches.push(slot);
     this.recvCq = recvCq;
