@@ -55,16 +55,16 @@ void CompletionQueue::takeBack() {
   lent_.store(false);
 }
 
-bool CompletionQueue::endsWith(uint32_t qpNum, bool receive, uint16_t index) const {
+int32_t CompletionQueue::youngest(uint32_t qpNum, bool receive) const {
   const uint32_t pushed = pushed_.load();
   for (uint32_t back = 1; back <= ring.depth(); back++) {
     Cqe entry;
     std::memcpy(&entry, ring.entry(pushed - back), sizeof entry);
-    if (entry.sequence != pushed - back + 1) return false;
+    if (entry.sequence != pushed - back + 1) break;
     const bool isReceive = entry.opcode == WcOpcode::RECV || entry.opcode == WcOpcode::RECV_RDMA_WITH_IMM;
-    if (entry.qpNum == qpNum && isReceive == receive) return entry.index == index;
+    if (entry.qpNum == qpNum && isReceive == receive) return entry.index;
   }
-  return false;
+  return -1;
 }
 
 }  // namespace rnic

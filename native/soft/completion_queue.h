@@ -29,8 +29,8 @@ class CompletionQueue {
   // For a queue that is lent next.
   uint32_t pushed() const { return pushed_.load(); }
   const std::shared_ptr<Channel>& channel() const { return channel_; }
-  // Whether the youngest entry of this kind is of the request with this index.
-  bool endsWith(uint32_t qpNum, bool receive, uint16_t index) const;
+  // The index of the request whose completion is the pair's youngest of this kind; -1 if none is left to see.
+  int32_t youngest(uint32_t qpNum, bool receive) const;
 
   const Ring<Cqe> ring;
   // Queue pairs that use it.

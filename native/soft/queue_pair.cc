@@ -79,11 +79,6 @@ QueuePair::QueuePair(std::shared_ptr<ProtectionDomain> pd, std::shared_ptr<Compl
 
 uint32_t QueuePair::newQpNum() { return nextQpNum++; }
 
-void QueuePair::startAt(uint32_t sent, uint32_t received) {
-  sent_ = sent;
-  receives->startAt(received);
-}
-
 QpState QueuePair::state() const {
   if (lent_.load(std::memory_order_acquire)) {
     return static_cast<QpState>(sendRing.qpState().load(std::memory_order_acquire));
@@ -133,10 +128,14 @@ void QueuePair::takeBack() {
   // The NIC says that it is done with a request after it completed it: it may have come to one and not to the other.
   for (uint32_t count = sent_; count != posted; count++) {
     if ((sendRing.entry(count)->sendFlags & send_flag::SIGNALED) == 0) continue;
-    if (sendCq_->endsWith(qpNum, false, static_cast<uint16_t>(count))) sent_ = count + 1;
+    if (sendCq_->youngest(qpNum, false) == static_cast<uint16_t>(count)) sent_ = count + 1;
     break;
   }
-  receives->startAt(recvRing.nicCounter().load(std::memory_order_acquire));
+  // With receive buffers it is the other way round: it may have taken one and not completed it.
+  uint32_t taken = recvRing.nicCounter().load(std::memory_order_acquire);
+  const int32_t received = recvCq_->youngest(qpNum, true);
+  if (receives->pd() == nullptr && received >= 0 && received == static_cast<uint16_t>(taken - 2)) taken--;
+  receives->startAt(taken);
   // From here on the owner's doorbell flushes by itself. What it posted before, it may have left to the NIC.
   lent_.store(false, std::memory_order_seq_cst);
   flushReceives();
@@ -473,6 +472,7 @@ void QueuePair::completeReceive(const RecvWqe& receive, WcStatus status, const W
   entry.status = status;
   entry.opcode = message.opcode == Opcode::RDMA_WRITE_WITH_IMM ? WcOpcode::RECV_RDMA_WITH_IMM : WcOpcode::RECV;
   entry.qpNum = qpNum;
+  entry.index = static_cast<uint16_t>(receive.index);
   if (status == WcStatus::SUCCESS) {
     entry.flags = flags;
     entry.byteLen = message.length;
@@ -495,6 +495,7 @@ void QueuePair::flushReceives() {
     entry.status = WcStatus::WR_FLUSH_ERR;
     entry.opcode = WcOpcode::RECV;
     entry.qpNum = qpNum;
+    entry.index = static_cast<uint16_t>(receive.index);
     if (!recvCq_->push(entry)) break;
   }
   if (!announced) hazards->arriving.store(false, std::memory_order_release);

@@ -26,6 +26,7 @@ bool ReceiveQueue::take(RecvWqe& into) {
   std::lock_guard<SpinLock> lock(lock_);
   if (available() - 1 >= ring.depth()) return false;
   std::memcpy(&into, ring.entry(taken_), sizeof into);
+  into.index = taken_;
   ring.nicCounter().store(++taken_, std::memory_order_release);
   return true;
 }

@@ -102,7 +102,7 @@ struct RecvWqe {
   uint64_t localAddr;
   uint32_t lkey;
   uint32_t length;
-  uint64_t reserved;
+  uint64_t index;  // in a request that was taken: its running number
 };
 static_assert(sizeof(RecvWqe) == 32);
 

@@ -19,18 +19,22 @@ ControlMessage message(ControlType type, uint32_t id = 0, std::array<uint32_t, 8
   return {type, id, args, longs};
 }
 
-// Completion queues that serve only these pairs: another process will push into them.
+// The completion queues, which serve only these pairs, as shared receive queues do: another process works on them from now on.
 std::set<std::shared_ptr<CompletionQueue>> ownQueues(const std::vector<std::shared_ptr<QueuePair>>& qps) {
   std::map<std::shared_ptr<CompletionQueue>, uint32_t> uses;
+  std::map<std::shared_ptr<ReceiveQueue>, uint32_t> srqUses;
   for (const auto& qp : qps) {
     if (!qp->pd()->device->shared) {
       throw VerbsError(VerbsError::Kind::Type, "the device's memory can't be shared with another process: open shm0");
     }
-    if (qp->receives->pd() != nullptr) {
-      throw VerbsError(VerbsError::Kind::Type, "a shared receive queue serves clients of this process only");
-    }
     uses[qp->sendCq()]++;
     uses[qp->recvCq()]++;
+    if (qp->receives->pd() != nullptr) srqUses[qp->receives]++;
+  }
+  for (const auto& [srq, count] : srqUses) {
+    if (srq->users != count) {
+      throw VerbsError(VerbsError::Kind::Busy, "a shared receive queue serves pairs outside of the connection");
+    }
   }
   std::set<std::shared_ptr<CompletionQueue>> queues;
   for (const auto& [cq, count] : uses) {
@@ -84,10 +88,12 @@ void ClientLink::introduce(const std::vector<std::shared_ptr<QueuePair>>& qps) {
     }
     const uint32_t sendCq = cqId(qp->sendCq());
     const uint32_t recvCq = cqId(qp->recvCq());
+    const bool own = qp->receives->pd() == nullptr;
+    const uint32_t srq = own ? CONTROL_NONE : srqId(qp->receives);
     there = ask(message(ControlType::ADD_QP, qp->qpNum,
                         {pd->number, sendCq, recvCq, qp->sendRing.depth(), qp->recvRing.depth(), qp->sent(),
-                         qp->received()}),
-                qp->sendRing.memory()->fd(), qp->recvRing.memory()->fd());
+                         qp->receives->taken(), srq}),
+                qp->sendRing.memory()->fd(), own ? qp->recvRing.memory()->fd() : -1);
   }
   if (!there) throw VerbsError(VerbsError::Kind::NoListener, "the listener closed the connection");
 }
@@ -95,6 +101,15 @@ void ClientLink::introduce(const std::vector<std::shared_ptr<QueuePair>>& qps) {
 uint32_t ClientLink::channelId(const std::shared_ptr<Channel>& channel) {
   const auto [found, isNew] = channels_.emplace(channel, static_cast<uint32_t>(channels_.size()));
   if (isNew) ask(message(ControlType::ADD_CHANNEL, found->second), channel->signalFd());
+  return found->second;
+}
+
+uint32_t ClientLink::srqId(const std::shared_ptr<ReceiveQueue>& srq) {
+  const auto [found, isNew] = srqs_.emplace(srq, static_cast<uint32_t>(srqs_.size()));
+  if (isNew) {
+    ask(message(ControlType::ADD_SRQ, found->second, {srq->pd()->number, srq->ring.depth(), srq->taken()}),
+        srq->ring.memory()->fd());
+  }
   return found->second;
 }
 
@@ -214,6 +229,7 @@ void ClientLink::end() {
   }
   qps_.clear();
   cqs_.clear();
+  srqs_.clear();
   channels_.clear();
   if (!rejected) state_ = Connection::State::Closed;
   channel_->signal();

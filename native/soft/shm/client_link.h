@@ -45,6 +45,7 @@ class ClientLink final : public RemoteNic, public KeyMirror, public std::enable_
   ClientLink(std::shared_ptr<ControlSocket> socket, std::shared_ptr<Channel> channel, size_t qpCount);
   void introduce(const std::vector<std::shared_ptr<QueuePair>>& qps);
   uint32_t channelId(const std::shared_ptr<Channel>& channel);
+  uint32_t srqId(const std::shared_ptr<ReceiveQueue>& srq);
   uint32_t cqId(const std::shared_ptr<CompletionQueue>& cq);
   void askToRemove(const ControlMessage& message);
   // Ask and wait for the reply; throws what the node refused. False if the link has ended.
@@ -61,6 +62,7 @@ class ClientLink final : public RemoteNic, public KeyMirror, public std::enable_
   std::vector<std::shared_ptr<QueuePair>> qps_;
   std::vector<std::shared_ptr<ProtectionDomain>> pds_;
   std::map<std::shared_ptr<CompletionQueue>, uint32_t> cqs_;
+  std::map<std::shared_ptr<ReceiveQueue>, uint32_t> srqs_;
   std::map<std::shared_ptr<Channel>, uint32_t> channels_;
 };
 

@@ -22,7 +22,10 @@ enum class ControlType : uint32_t {
   ADD_CHANNEL,
   // id; args: channel or NONE, depth, entries used; the ring
   ADD_CQ,
-  // id: number of the pair; args: pd, send CQ, receive CQ, send depth, receive depth, requests taken of each; its rings
+  // id; args: pd, depth, entries used; the ring
+  ADD_SRQ,
+  // id: number of the pair; args: pd, send CQ, receive CQ, send depth, receive depth, requests taken of each, shared
+  // receive queue or NONE; its send ring and, unless it is shared, its receive ring
   ADD_QP,
   // id: key; args: pd, access; longs: offset in the memory, length, iova; the memory
   ADD_REGION,

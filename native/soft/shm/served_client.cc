@@ -104,6 +104,8 @@ void ServedClient::handle(ControlPacket& packet) {
       return addChannel(packet);
     case ControlType::ADD_CQ:
       return addCq(packet);
+    case ControlType::ADD_SRQ:
+      return addSrq(packet);
     case ControlType::ADD_QP:
       return addQp(packet);
     case ControlType::ADD_REGION:
@@ -138,7 +140,9 @@ void ServedClient::addChannel(ControlPacket& packet) {
 }
 
 void ServedClient::addCq(ControlPacket& packet) {
-  const auto& [channel, depth, pushed] = reinterpret_cast<const std::array<uint32_t, 3>&>(packet.message.args);
+  const uint32_t channel = packet.message.args[0];
+  const uint32_t depth = packet.message.args[1];
+  const uint32_t pushed = packet.message.args[2];
   if (cqs_.size() >= MAX_LINK_CQS) tooMany("completion queues");
   if (cqs_.count(packet.message.id) != 0) refuse("the completion queue is there");
   Ring<Cqe>::checkDepth("depth", depth, RING_PLACES_PER_CQE * MAX_CQE);
@@ -152,25 +156,47 @@ void ServedClient::addCq(ControlPacket& packet) {
   cqs_[packet.message.id] = std::make_shared<CompletionQueue>(depth, std::move(memory), pushed, std::move(target));
 }
 
+void ServedClient::addSrq(ControlPacket& packet) {
+  const uint32_t pdNumber = packet.message.args[0];
+  const uint32_t depth = packet.message.args[1];
+  const uint32_t taken = packet.message.args[2];
+  if (srqs_.size() >= MAX_LINK_SRQS) tooMany("shared receive queues");
+  if (srqs_.count(packet.message.id) != 0) refuse("the shared receive queue is there");
+  Ring<RecvWqe>::checkDepth("depth", depth, MAX_SRQ_WR);
+  pd(pdNumber);
+  Ring<RecvWqe> ring(depth, map(packet.fds[0], 0, Ring<RecvWqe>::bytesFor(depth)));
+  auto srq = std::make_shared<ReceiveQueue>(std::move(ring), pds_[pdNumber]);
+  srq->startAt(taken);
+  srqs_[packet.message.id] = std::move(srq);
+}
+
 void ServedClient::addQp(ControlPacket& packet) {
-  const auto& [pdNumber, sendCq, recvCq, sends, receives, sent, received, unused] = packet.message.args;
-  (void)unused;
+  const auto& [pdNumber, sendCq, recvCq, sends, receives, sent, received, srq] = packet.message.args;
   if (connection_ != nullptr) refuse("a connection's queue pairs come before it");
   if (qps_.size() >= MAX_LINK_QPS) tooMany("queue pairs");
   for (const auto& each : qps_) {
     if (each->qpNum == packet.message.id) refuse("the queue pair is there");
   }
   Ring<Wqe>::checkDepth("maxSendWr", sends, MAX_QP_WR);
-  Ring<RecvWqe>::checkDepth("maxRecvWr", receives, MAX_QP_WR);
+  if (srq == CONTROL_NONE) Ring<RecvWqe>::checkDepth("maxRecvWr", receives, MAX_QP_WR);
   const auto sendQueue = cqs_.find(sendCq);
   const auto recvQueue = cqs_.find(recvCq);
   if (sendQueue == cqs_.end() || recvQueue == cqs_.end()) refuse("no such completion queue");
   pd(pdNumber);
   Ring<Wqe> sendRing(sends, map(packet.fds[0], 0, Ring<Wqe>::bytesFor(sends)));
-  Ring<RecvWqe> recvRing(receives, map(packet.fds[1], 0, Ring<RecvWqe>::bytesFor(receives)));
+  std::shared_ptr<ReceiveQueue> buffers;
+  if (srq == CONTROL_NONE) {
+    buffers = std::make_shared<ReceiveQueue>(
+        Ring<RecvWqe>(receives, map(packet.fds[1], 0, Ring<RecvWqe>::bytesFor(receives))));
+    buffers->startAt(received);
+  } else {
+    const auto shared = srqs_.find(srq);
+    if (shared == srqs_.end() || shared->second->pd() != pds_[pdNumber]) refuse("no such shared receive queue");
+    buffers = shared->second;
+  }
   auto qp = std::make_shared<QueuePair>(pds_[pdNumber], sendQueue->second, recvQueue->second, std::move(sendRing),
-                                        std::make_shared<ReceiveQueue>(std::move(recvRing)), packet.message.id);
-  qp->startAt(sent, received);
+                                        std::move(buffers), packet.message.id);
+  qp->startAt(sent);
   qps_.push_back(std::move(qp));
 }
 
@@ -263,6 +289,7 @@ void ServedClient::drop() {
   connection_.reset();
   for (const auto& qp : qps_) qp->close();
   qps_.clear();
+  srqs_.clear();
   cqs_.clear();
   // From now on nothing of the client's is touched by this thread: it may hear of it.
   socket_->end();

@@ -22,6 +22,7 @@ class Engine;
 // Of one client.
 constexpr size_t MAX_LINK_QPS = 256;
 constexpr size_t MAX_LINK_CQS = 256;
+constexpr size_t MAX_LINK_SRQS = 64;
 constexpr size_t MAX_LINK_CHANNELS = 64;
 constexpr size_t MAX_LINK_PDS = 16;
 constexpr uint64_t MAX_LINK_BYTES = uint64_t{4} << 30;
@@ -53,6 +54,7 @@ class ServedClient final : public ClientSide, public std::enable_shared_from_thi
   void handle(ControlPacket& packet);
   void addChannel(ControlPacket& packet);
   void addCq(ControlPacket& packet);
+  void addSrq(ControlPacket& packet);
   void addQp(ControlPacket& packet);
   void addRegion(ControlPacket& packet);
   void removeRegion(const ControlMessage& message);
@@ -72,6 +74,7 @@ class ServedClient final : public ClientSide, public std::enable_shared_from_thi
   std::map<uint32_t, std::shared_ptr<ProtectionDomain>> pds_;
   std::map<uint32_t, std::shared_ptr<Channel>> channels_;
   std::map<uint32_t, std::shared_ptr<CompletionQueue>> cqs_;
+  std::map<uint32_t, std::shared_ptr<ReceiveQueue>> srqs_;
   std::vector<std::shared_ptr<QueuePair>> qps_;
   std::map<uint32_t, uint64_t> regionBytes_;  // by key
   std::shared_ptr<Channel> connectChannel_;
