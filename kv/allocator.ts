@@ -144,7 +144,7 @@ export class Allocator {
       const { status, lease } = await client.getWlease({
         size: bytes,
         termNs,
-        flags: AcquireFlag.WithAllocation,
+        flags: AcquireFlag.WithAllocation | AcquireFlag.KeepAllocation,
       });
       if (status === AcquireStatus.Success) {
         // The memory stays allocated; blocks are written under the leases of their segments.

@@ -138,8 +138,11 @@ async function create(
   }
 }
 
+/** The table outlives the client that creates it. */
+const ALLOCATE = AcquireFlag.WithAllocation | AcquireFlag.KeepAllocation;
+
 async function grant(client: PatronusClient, range: { offset?: number; size: number }): Promise<Lease> {
-  const flags = AcquireFlag.NoGc | (range.offset === undefined ? AcquireFlag.WithAllocation : 0);
+  const flags = AcquireFlag.NoGc | (range.offset === undefined ? ALLOCATE : 0);
   const { status, lease } = await client.getWlease({ ...range, termNs: 1, flags });
   if (status === AcquireStatus.NoMem) {
     throw new KvError(KvErrorCode.NO_MEMORY, 'The index does not fit in the memory of the node');

@@ -345,7 +345,7 @@ export abstract class Operation {
     this.context.retries++;
     if (++this.attempt < MAX_ATTEMPTS) return;
     this.giveUp(
-      status === RetCode.RdmaExecutionErr
+      status === RetCode.RdmaExecutionErr || status === RetCode.OutcomeUnknown
         ? new KvError(KvErrorCode.UNAVAILABLE, 'The memory node does not execute requests')
         : new KvError(KvErrorCode.CONTENTION, `Gave up after ${this.attempt} attempts; nothing was changed`),
     );

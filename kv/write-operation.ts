@@ -84,7 +84,8 @@ export abstract class WriteOperation extends Operation {
       this.#outcome = Outcome.None;
       return true;
     }
-    this.#outcome = status === RetCode.RdmaExecutionErr ? Outcome.Unknown : Outcome.None;
+    const unknown = status === RetCode.RdmaExecutionErr || status === RetCode.OutcomeUnknown;
+    this.#outcome = unknown ? Outcome.Unknown : Outcome.None;
     return false;
   }
 

@@ -21,6 +21,8 @@ export const RetCode = {
   RdmaExecutionErr: 7,
   /** The lease's term is over by this client's clock; nothing was sent. */
   LeaseLocalExpiredErr: 8,
+  /** The connection ended while the request was under way: it may or may not have been executed. */
+  OutcomeUnknown: 9,
 } as const;
 export type RetCode = (typeof RetCode)[keyof typeof RetCode];
 
@@ -37,27 +39,66 @@ export const AcquireStatus = {
   BindErr: 4,
   /** A malformed request. */
   InvalidErr: 5,
+  /** WithConflictDetect: another lease holds the lock with this key. */
+  LockedErr: 6,
+  /** UseMR: the NIC has no room for another memory region. */
+  RegMrErr: 7,
+  /** The memory node's policy does not allow it to this client. */
+  DeniedErr: 8,
 } as const;
 export type AcquireStatus = (typeof AcquireStatus)[keyof typeof AcquireStatus];
 
+/** How a lease is acquired. */
 export const AcquireFlag = {
   /** No expiry: only relinquish, or the end of the connection, ends the lease. */
   NoGc: 1,
   /** Allocate `size` bytes, then grant the permission on them. */
   WithAllocation: 2,
+  /**
+   * Exclusive: take the lock with the key `lockKey`, or get LockedErr. It is free again when the lease ends, in whatever way:
+   * so a lock does not outlive the client that holds it.
+   */
+  WithConflictDetect: 4,
+  /** No header: the lease can't be extended one-sided, and takes one window less. */
+  NoBindPR: 8,
+  /** No permission: a lease that stands for its lock, or its term, alone. */
+  NoBindAny: 16,
+  /** Register a memory region for this lease instead of binding a window: slow, to compare. */
+  UseMR: 32,
+  /** What is allocated outlives this client, as after keepAllocation(). */
+  KeepAllocation: 64,
+  /**
+   * A lease made up by this client: the memory node does not hear of it and grants nothing. For accesses with
+   * RwFlag.UseUniversalRkey.
+   */
+  NoRpc: 128,
 } as const;
 
+/** How a lease is relinquished. */
 export const ModifyFlag = {
   /**
-   * Free the piece of memory that this client allocated and that begins where this lease does. Invalid if there is no
-   * such piece; the lease has ended all the same.
+   * Free the piece of memory that begins where this lease does. Invalid if there is no such piece or the client may not free
+   * it; the lease has ended all the same.
    */
   WithDeallocation: 1,
+  /** Only this client forgets the lease: it is over for it, and ends at the memory node by its term. */
+  NoRpc: 2,
 } as const;
 
+/** How memory is accessed. */
 export const RwFlag = {
   /** Leave it to the memory node and the NIC to refuse an access after the term. */
   NoLocalExpireCheck: 1,
+  /**
+   * Extend the lease by the way, one-sided, when its term is nearly over: when no more is left of it than two terms as first
+   * asked for, or 100 us if that is more. Each extension is twice as long as the one before.
+   */
+  WithAutoExtend: 2,
+  /**
+   * Use the key of all memory instead of the lease's: no protection at all, to compare. Invalid unless the memory node
+   * gives that key away (`bypass`).
+   */
+  UseUniversalRkey: 4,
 } as const;
 
 /** Where memory is: a node and a byte offset below 2^48 in what that node exposes. */
@@ -83,6 +124,10 @@ export interface AcquireRequest {
   readonly size: number;
   /** The term in ns, >= 1; ignored with NoGc. It begins when the memory node grants. */
   readonly termNs: number;
+  /** With WithAllocation: which allocator, of those that the node was started with. Default 0, the general one. */
+  readonly hint?: number;
+  /** With WithConflictDetect: key of the lock, an integer from 0 below 2^53. Default: `offset`. */
+  readonly lockKey?: number;
   /** AcquireFlag bits. */
   readonly flags?: number;
 }
@@ -104,8 +149,9 @@ export interface Lease extends AsyncDisposable {
   /** Start of the range in the node's memory. */
   readonly offset: number;
   readonly size: number;
+  /** Changes with an upgrade. */
   readonly writable: boolean;
-  /** On the memory node's clock, ns; Infinity with NoGc. */
+  /** On the memory node's clock, ns; Infinity with NoGc. Changes with an extension. */
   readonly deadlineNs: number;
   /** Whether the term is still running by this client's clock, clock error included. */
   readonly live: boolean;
@@ -115,8 +161,28 @@ export interface Lease extends AsyncDisposable {
   cas(offset: number, expected: bigint, desired: bigint): Promise<bigint>;
   /** Returns the old value. */
   faa(offset: number, addend: bigint): Promise<bigint>;
+  /** End the term at least `ns` later, by one CAS on the lease's header: the memory node's thread takes no part. */
+  extend(ns: number): Promise<void>;
+  /** A read lease becomes a write lease, or nothing changes. */
+  upgrade(): Promise<void>;
   /** Give the permission back. Also what `await using` does, where an ended lease is no error. */
   relinquish(flags?: number): Promise<void>;
+}
+
+export interface AllocateRequest {
+  /** Default: the first node of the client. */
+  readonly nodeId?: number;
+  /** Bytes, >= 1. */
+  readonly size: number;
+  /** Which allocator, of those that the node was started with. Default 0, the general one. */
+  readonly hint?: number;
+  /** It outlives this client, as after keepAllocation(). Default false: it is freed when this client goes. */
+  readonly keep?: boolean;
+}
+
+export interface AllocateResult {
+  readonly status: AcquireStatus;
+  readonly address: GlobalAddress | undefined;
 }
 
 export interface AcquireResult {
@@ -199,6 +265,35 @@ export interface PatronusClient extends AsyncDisposable {
   readLease(request: AcquireRequest): Promise<Lease>;
   writeLease(request: AcquireRequest): Promise<Lease>;
   relinquish(lease: Lease, flags?: number): Promise<RetCode>;
+  /**
+   * End the lease's term at least `ns` later, in whole units of the term that was first asked for; by one CAS on the
+   * lease's header. Invalid without a header. LeaseLocalExpiredErr, with nothing sent, when it is too late for it;
+   * NotFound if the memory node has ended the lease.
+   */
+  extend(lease: Lease, ns: number): MaybePromise<RetCode>;
+  /** The same by a message, which also extends leases without a header. */
+  rpcExtend(lease: Lease, ns: number): Promise<RetCode>;
+  /**
+   * A read lease becomes a write lease on the same range for the same term, or nothing changes. No access under the lease
+   * may be under way: its old key ends by that.
+   */
+  upgrade(lease: Lease): Promise<AcquireStatus>;
+  /** Allocate memory, 64-byte aligned, without a permission on it. Under the policy `owner` it is zero-filled. */
+  alloc(request: AllocateRequest): Promise<AllocateResult>;
+  /**
+   * Free a piece of memory: its start and the size that it was allocated with. Invalid if there is no such piece or this client
+   * may not free it. It is used again when the last lease that lies in it has ended.
+   */
+  dealloc(address: GlobalAddress, size: number): Promise<RetCode>;
+  /** The piece that this client has allocated and that begins there outlives it. Invalid if there is none. */
+  keepAllocation(address: GlobalAddress): Promise<RetCode>;
+  /**
+   * Let another client use the piece that this client has allocated and that begins there, by its identity at that node;
+   * without one everybody. Of effect under the policy `owner`.
+   */
+  grant(address: GlobalAddress, identity?: number): Promise<RetCode>;
+  /** Who this client is to a node (default: the first), as its link vouches. A new connection is somebody new. */
+  identity(nodeId?: number): number;
   read(lease: Lease, buffer: RdmaBuffer, size: number, offset: number, flags?: number): MaybePromise<RetCode>;
   write(
     lease: Lease,

@@ -17,6 +17,14 @@ export const PatronusErrorCode = {
   /** No memory window or no place in the lease table is left, for this client or at all. */
   NO_WINDOW: 'ERR_PATRONUS_NO_WINDOW',
   BIND: 'ERR_PATRONUS_BIND',
+  /** Another lease holds the lock. */
+  LOCKED: 'ERR_PATRONUS_LOCKED',
+  /** The NIC has no room for another memory region. */
+  REGISTER: 'ERR_PATRONUS_REGISTER',
+  /** The memory node's policy does not allow it to this client. */
+  DENIED: 'ERR_PATRONUS_DENIED',
+  /** The connection ended while the access was under way: it may or may not have been executed. */
+  OUTCOME_UNKNOWN: 'ERR_PATRONUS_OUTCOME_UNKNOWN',
   /** The memory node did not accept the connection. */
   CONNECT: 'ERR_PATRONUS_CONNECT',
   /** The memory node could not listen, or the machine gave it no memory. */
@@ -53,42 +61,41 @@ export class PatronusError extends Error {
 }
 
 export function retCodeError(status: RetCode, what: string): PatronusError {
-  switch (status) {
-    case RetCode.RdmaProtectionErr:
-      return new PatronusError(PatronusErrorCode.PROTECTION, `${what}: the NIC refused the access`);
-    case RetCode.LeaseLocalExpiredErr:
-      return new PatronusError(PatronusErrorCode.LEASE_EXPIRED, `${what}: the lease's term is over`);
-    case RetCode.NotFound:
-      return new PatronusError(PatronusErrorCode.NOT_FOUND, `${what}: the lease has ended already`);
-    case RetCode.NoMem:
-      return new PatronusError(PatronusErrorCode.NO_MEMORY, `${what}: out of memory`);
-    case RetCode.Invalid:
-      return new PatronusError(PatronusErrorCode.INVALID, `${what}: not allowed`);
-    default:
-      return new PatronusError(PatronusErrorCode.EXECUTION, `${what}: the NIC could not execute the request`);
-  }
+  const [code, message] = retCodeErrors[status] ?? retCodeErrors[RetCode.RdmaExecutionErr]!;
+  return new PatronusError(code, `${what}: ${message}`);
 }
 
-export function acquireError(status: AcquireStatus): PatronusError {
-  switch (status) {
-    case AcquireStatus.AddressOutOfRangeErr:
-      return new PatronusError(
-        PatronusErrorCode.ADDRESS_OUT_OF_RANGE,
-        'acquire: the range is empty or not within the leasable memory of the node',
-      );
-    case AcquireStatus.NoMem:
-      return new PatronusError(
-        PatronusErrorCode.NO_MEMORY,
-        'acquire: the memory node has no such piece left',
-      );
-    case AcquireStatus.NoMw:
-      return new PatronusError(
-        PatronusErrorCode.NO_WINDOW,
-        'acquire: no memory window or lease entry is left for this client',
-      );
-    case AcquireStatus.BindErr:
-      return new PatronusError(PatronusErrorCode.BIND, 'acquire: the NIC refused to bind the window');
-    default:
-      return new PatronusError(PatronusErrorCode.INVALID, 'acquire: malformed request');
-  }
+export function acquireError(status: AcquireStatus, what = 'acquire'): PatronusError {
+  const [code, message] = acquireErrors[status] ?? acquireErrors[AcquireStatus.InvalidErr]!;
+  return new PatronusError(code, `${what}: ${message}`);
 }
+
+const retCodeErrors: { readonly [status: number]: readonly [PatronusErrorCode, string] } = {
+  [RetCode.NotFound]: [PatronusErrorCode.NOT_FOUND, 'the lease has ended already'],
+  [RetCode.NoMem]: [PatronusErrorCode.NO_MEMORY, 'out of memory'],
+  [RetCode.Invalid]: [PatronusErrorCode.INVALID, 'not allowed'],
+  [RetCode.RdmaProtectionErr]: [PatronusErrorCode.PROTECTION, 'the NIC refused the access'],
+  [RetCode.RdmaExecutionErr]: [PatronusErrorCode.EXECUTION, 'the NIC could not execute the request'],
+  [RetCode.LeaseLocalExpiredErr]: [PatronusErrorCode.LEASE_EXPIRED, "the lease's term is over"],
+  [RetCode.OutcomeUnknown]: [
+    PatronusErrorCode.OUTCOME_UNKNOWN,
+    'the connection ended; it may or may not have been executed',
+  ],
+};
+
+const acquireErrors: { readonly [status: number]: readonly [PatronusErrorCode, string] } = {
+  [AcquireStatus.AddressOutOfRangeErr]: [
+    PatronusErrorCode.ADDRESS_OUT_OF_RANGE,
+    'the range is empty or not within the leasable memory of the node',
+  ],
+  [AcquireStatus.NoMem]: [PatronusErrorCode.NO_MEMORY, 'the memory node has no such piece left'],
+  [AcquireStatus.NoMw]: [
+    PatronusErrorCode.NO_WINDOW,
+    'no memory window or lease entry is left for this client',
+  ],
+  [AcquireStatus.BindErr]: [PatronusErrorCode.BIND, 'the NIC refused to bind the window'],
+  [AcquireStatus.InvalidErr]: [PatronusErrorCode.INVALID, 'malformed request'],
+  [AcquireStatus.LockedErr]: [PatronusErrorCode.LOCKED, 'another lease holds the lock'],
+  [AcquireStatus.RegMrErr]: [PatronusErrorCode.REGISTER, 'no room for another memory region'],
+  [AcquireStatus.DeniedErr]: [PatronusErrorCode.DENIED, 'the policy of the node does not allow it'],
+};

@@ -92,6 +92,21 @@ export class OperationBatch implements Batch {
     return RetCode.Ok;
   }
 
+  /** A CAS on the header of a lease of this node: the only operation of its batch. Its term has been looked at already. */
+  prepareHeaderCas(lease: LeaseHandle, buffer: RegisteredBuffer, units: number, newUnits: number): void {
+    this.opcode[0] = Opcode.CMP_AND_SWP;
+    this.lkey[0] = buffer.lkey;
+    this.localAddr[0] = buffer.address;
+    this.length[0] = 8;
+    this.rkey[0] = lease.headerRkey;
+    this.remoteAddr[0] = lease.headerAddress;
+    this.compareAddLo[0] = units;
+    this.compareAddHi[0] = lease.generation;
+    this.swapLo[0] = newUnits;
+    this.swapHi[0] = lease.generation;
+    this.count = 1;
+  }
+
   commit(): MaybePromise<RetCode> {
     if (this.submitted) return RetCode.Invalid;
     this.executed = 0;
@@ -179,6 +194,12 @@ export class OperationBatch implements Batch {
     // Before the start of the node's memory there is no address; such an access is out of every lease's bounds.
     const remote = lease.offset + offset;
     if (!Number.isSafeInteger(remote)) return RetCode.Invalid;
+    let { rkey } = lease;
+    if ((flags & RwFlag.UseUniversalRkey) !== 0) {
+      rkey = this.node.universalRkey;
+      if (rkey === 0) return RetCode.Invalid;
+    }
+    if ((flags & RwFlag.WithAutoExtend) !== 0) lease.extendIfNear();
     if ((flags & RwFlag.NoLocalExpireCheck) === 0) {
       if (lease.ended) return RetCode.Invalid;
       if (lease.deadlineNs < this.deadlineNs) this.deadlineNs = lease.deadlineNs;
@@ -187,7 +208,7 @@ export class OperationBatch implements Batch {
     this.lkey[at] = buffer.lkey;
     this.localAddr[at] = buffer.address + bufferOffset;
     this.length[at] = size;
-    this.rkey[at] = lease.rkey;
+    this.rkey[at] = rkey;
     this.remoteAddr[at] = remote;
     this.count = at + 1;
     return RetCode.Ok;

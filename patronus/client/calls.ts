@@ -11,9 +11,10 @@ interface Call {
   readonly fill: (words: Uint32Array, at: number) => void;
   readonly take: (words: Uint32Array, at: number) => void;
   readonly fail: (error: PatronusError) => void;
+  /** What to do with a reply that comes when nobody waits for it any more. */
+  readonly late: ((words: Uint32Array, at: number) => void) | undefined;
+  abandoned: boolean;
 }
-
-const ABANDONED: Call = { madeAtMs: 0, fill: () => {}, take: () => {}, fail: () => {} };
 
 /**
  * Requests to a directory and their replies, over the control pair. A request's number is its slot and, above it, a
@@ -46,14 +47,19 @@ export class Calls {
     return MAX_CALLS - this.freeSlots.length;
   }
 
-  /** Send what `fill` writes; resolves to what `take` makes of the reply, synchronously with its arrival. */
-  call<T>(fill: Call['fill'], take: (words: Uint32Array, at: number) => T): Promise<T> {
+  /**
+   * Send what `fill` writes; resolves to what `take` makes of the reply, synchronously with its arrival. `late` gets it instead
+   * if it comes after the time-out.
+   */
+  call<T>(fill: Call['fill'], take: (words: Uint32Array, at: number) => T, late?: Call['take']): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const call: Call = {
         madeAtMs: performance.now(),
         fill,
         take: (words, at) => resolve(take(words, at)),
         fail: reject,
+        late,
+        abandoned: false,
       };
       if (this.freeSlots.length > 0) this.send(call);
       else this.waiting.push(call);
@@ -84,8 +90,8 @@ export class Calls {
     this.poll();
     for (let slot = 0; slot < MAX_CALLS; slot++) {
       const call = this.underWay[slot];
-      if (call === undefined || call === ABANDONED || call.madeAtMs >= ms) continue;
-      this.underWay[slot] = ABANDONED;
+      if (call === undefined || call.abandoned || call.madeAtMs >= ms) continue;
+      call.abandoned = true;
       call.fail(new PatronusError(PatronusErrorCode.TIMEOUT, 'no answer in time: the outcome is unknown'));
     }
     // In the order in which they were made.
@@ -116,7 +122,10 @@ export class Calls {
     const id = this.words[at + Word.REQUEST_ID]!;
     const slot = id & (MAX_CALLS - 1);
     if (this.words[slot * MESSAGE_WORDS + Word.REQUEST_ID] !== id) return;
-    this.finish(slot)?.take(this.words, at);
+    const call = this.finish(slot);
+    if (call === undefined) return;
+    if (call.abandoned) call.late?.(this.words, at);
+    else call.take(this.words, at);
   }
 
   private finish(slot: number): Call | undefined {

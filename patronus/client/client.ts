@@ -2,7 +2,11 @@ import { type Device, nowNs, openDeviceTo, type ProtectionDomain } from '../../n
 import {
   type AcquireRequest,
   type AcquireResult,
+  AcquireStatus,
+  type AllocateRequest,
+  type AllocateResult,
   type Batch,
+  type GlobalAddress,
   type Lease,
   type MaybePromise,
   type NodeLayout,
@@ -12,8 +16,10 @@ import {
 } from '../api.js';
 import { acquireError, PatronusError, PatronusErrorCode } from '../errors.js';
 import type { Keeper } from '../keeper/api.js';
+import { EVERYBODY } from '../memory-node/allocations.js';
 import type { NodeEndpoint } from '../memory-node/node.js';
 import type { TimeOptions } from '../time/options.js';
+import type { OperationBatch } from './batch.js';
 import { BufferPool, RegisteredBuffer } from './buffers.js';
 import { LeaseHandle } from './lease.js';
 import { NodeConnection } from './node-connection.js';
@@ -27,9 +33,16 @@ export interface ConnectOptions {
   readonly endpoints?: readonly string[];
   /** All memory nodes that are alive in this cluster. The client joins it unless the keeper is a member already. */
   readonly keeper?: Keeper;
+  /**
+   * Spare queue pairs per node, 0..7. A refused access breaks the pair in service; a spare takes its place at once while
+   * it is rebuilt. Without one operations wait for that. Default 1.
+   */
+  readonly spares?: number;
   /** How the nodes' clocks are known. */
   readonly time?: TimeOptions;
 }
+
+const MAX_SPARES = 7;
 
 /** A client of memory nodes. Belongs to the thread that made it. */
 export class Patronus implements PatronusClient {
@@ -48,6 +61,10 @@ export class Patronus implements PatronusClient {
    * its leases are over; the next acquire connects again, to the same address, or where the keeper says the node is now.
    */
   static async connect(options: ConnectOptions): Promise<Patronus> {
+    const { spares = 1 } = options;
+    if (!Number.isInteger(spares) || spares < 0 || spares > MAX_SPARES) {
+      throw new RangeError(`spares must be an integer from 0 to ${MAX_SPARES}, not ${spares}`);
+    }
     const targets = await targetsOf(options);
     const device = openDeviceTo(targets.map((target) => target.address));
     const connections: NodeConnection[] = [];
@@ -55,7 +72,7 @@ export class Patronus implements PatronusClient {
       const pd = device.allocPd();
       const buffers = new BufferPool(device, pd);
       for (const target of targets) {
-        connections.push(await NodeConnection.open(device, pd, buffers, target, options.time));
+        connections.push(await NodeConnection.open(device, pd, buffers, target, spares, options.time));
       }
       return new Patronus(options, device, pd, buffers, connections);
     } catch (error) {
@@ -109,20 +126,60 @@ export class Patronus implements PatronusClient {
   }
 
   async relinquish(lease: Lease, flags = 0): Promise<RetCode> {
-    if (!(lease instanceof LeaseHandle) || !this.own.has(lease.node)) return RetCode.Invalid;
-    return lease.node.relinquish(lease, flags);
+    return this.owns(lease) ? lease.node.requests.relinquish(lease, flags) : RetCode.Invalid;
+  }
+
+  extend(lease: Lease, ns: number): MaybePromise<RetCode> {
+    if (!this.owns(lease)) return RetCode.Invalid;
+    const { requests } = lease.node;
+    const outcome = requests.extend(lease, ns);
+    // Once more, with what a message has made of the term meanwhile.
+    if (typeof outcome !== 'number') {
+      return outcome.then((status) => (status === RetCode.Retry ? requests.extend(lease, ns) : status));
+    }
+    return outcome === RetCode.Retry ? requests.extend(lease, ns) : outcome;
+  }
+
+  async rpcExtend(lease: Lease, ns: number): Promise<RetCode> {
+    return this.owns(lease) ? lease.node.requests.rpcExtend(lease, ns) : RetCode.Invalid;
+  }
+
+  async upgrade(lease: Lease): Promise<AcquireStatus> {
+    return this.owns(lease) ? lease.node.requests.upgrade(lease) : AcquireStatus.InvalidErr;
+  }
+
+  async alloc(request: AllocateRequest): Promise<AllocateResult> {
+    return this.connection(request.nodeId).requests.allocate(request);
+  }
+
+  async dealloc(address: GlobalAddress, size: number): Promise<RetCode> {
+    if (!Number.isSafeInteger(size) || size < 1) return RetCode.Invalid;
+    return this.connection(address.nodeId).requests.deallocate(address.offset, size);
+  }
+
+  async keepAllocation(address: GlobalAddress): Promise<RetCode> {
+    return this.connection(address.nodeId).requests.keep(address.offset);
+  }
+
+  async grant(address: GlobalAddress, identity = EVERYBODY): Promise<RetCode> {
+    if (!Number.isSafeInteger(identity) || identity < 0) return RetCode.Invalid;
+    return this.connection(address.nodeId).requests.grant(address.offset, identity);
+  }
+
+  identity(nodeId?: number): number {
+    return this.connection(nodeId).identity;
   }
 
   read(lease: Lease, buffer: RdmaBuffer, size: number, offset: number, flags = 0): MaybePromise<RetCode> {
-    const batch = this.batchFor(lease);
-    const status = batch.prepareRead(lease, buffer, 0, size, offset, flags);
-    return status === RetCode.Ok ? batch.commit() : status;
+    const node = this.nodeOf(lease);
+    const batch = node.takeBatch();
+    return single(node, batch, batch.prepareRead(lease, buffer, 0, size, offset, flags));
   }
 
   write(lease: Lease, buffer: RdmaBuffer, size: number, offset: number, flags = 0): MaybePromise<RetCode> {
-    const batch = this.batchFor(lease);
-    const status = batch.prepareWrite(lease, buffer, 0, size, offset, flags);
-    return status === RetCode.Ok ? batch.commit() : status;
+    const node = this.nodeOf(lease);
+    const batch = node.takeBatch();
+    return single(node, batch, batch.prepareWrite(lease, buffer, 0, size, offset, flags));
   }
 
   cas(
@@ -135,19 +192,13 @@ export class Patronus implements PatronusClient {
     desiredHi: number,
     flags = 0,
   ): MaybePromise<RetCode> {
-    const batch = this.batchFor(lease);
-    const status = batch.prepareCas(
-      lease,
-      buffer,
-      0,
-      offset,
-      expectedLo,
-      expectedHi,
-      desiredLo,
-      desiredHi,
-      flags,
+    const node = this.nodeOf(lease);
+    const batch = node.takeBatch();
+    return single(
+      node,
+      batch,
+      batch.prepareCas(lease, buffer, 0, offset, expectedLo, expectedHi, desiredLo, desiredHi, flags),
     );
-    return status === RetCode.Ok ? batch.commit() : status;
   }
 
   faa(
@@ -158,9 +209,9 @@ export class Patronus implements PatronusClient {
     addHi: number,
     flags = 0,
   ): MaybePromise<RetCode> {
-    const batch = this.batchFor(lease);
-    const status = batch.prepareFaa(lease, buffer, 0, offset, addLo, addHi, flags);
-    return status === RetCode.Ok ? batch.commit() : status;
+    const node = this.nodeOf(lease);
+    const batch = node.takeBatch();
+    return single(node, batch, batch.prepareFaa(lease, buffer, 0, offset, addLo, addHi, flags));
   }
 
   createBatch(nodeId?: number): Batch {
@@ -195,8 +246,8 @@ export class Patronus implements PatronusClient {
 
   private async acquire(request: AcquireRequest, write: boolean): Promise<AcquireResult> {
     const connection = this.connection(request.nodeId);
-    if (connection.failure === undefined) return connection.acquire(request, write);
-    return (await this.reconnection(connection)).acquire(request, write);
+    if (connection.failure === undefined) return connection.requests.acquire(request, write);
+    return (await this.reconnection(connection)).requests.acquire(request, write);
   }
 
   /** Of all that ask at once, one connects again. */
@@ -225,10 +276,10 @@ export class Patronus implements PatronusClient {
   }
 
   private async connectAgain(lost: NodeConnection): Promise<NodeConnection> {
-    const { keeper, time } = this.options;
+    const { keeper, spares = 1, time } = this.options;
     const target = await whereNow(lost.target, keeper);
     this.checkOpen();
-    return NodeConnection.open(this.device, this.pd, this.buffers, target, time);
+    return NodeConnection.open(this.device, this.pd, this.buffers, target, spares, time);
   }
 
   private connection(nodeId: number | undefined): NodeConnection {
@@ -239,15 +290,31 @@ export class Patronus implements PatronusClient {
     return connection;
   }
 
-  /** Of the lease's node; of any node for what is no lease of this client, where the batch then says so. */
-  private batchFor(lease: Lease): Batch {
-    const own = lease instanceof LeaseHandle && this.own.has(lease.node);
-    return (own ? lease.node : this.connections[0]!).newBatch();
+  /** Any node for what is no lease of this client: there the operation is refused. */
+  private nodeOf(lease: Lease): NodeConnection {
+    return this.owns(lease) ? lease.node : this.connections[0]!;
+  }
+
+  private owns(lease: Lease): lease is LeaseHandle {
+    return lease instanceof LeaseHandle && this.own.has(lease.node);
   }
 
   private checkOpen(): void {
     if (this.closed) throw new PatronusError(PatronusErrorCode.CLOSED, 'the client is closed');
   }
+}
+
+/** Send a batch of one operation, if it was taken, and give the batch back when it is done. */
+function single(node: NodeConnection, batch: OperationBatch, prepared: RetCode): MaybePromise<RetCode> {
+  const outcome = prepared === RetCode.Ok ? batch.commit() : prepared;
+  if (typeof outcome === 'number') {
+    node.giveBatch(batch);
+    return outcome;
+  }
+  return outcome.then((status) => {
+    node.giveBatch(batch);
+    return status;
+  });
 }
 
 function granted(result: AcquireResult): Lease {

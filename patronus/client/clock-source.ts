@@ -28,8 +28,12 @@ export class NodeClockSource implements ClockSource {
       offset: 0,
       size: CLOCK_PAGE_BYTES,
       rkey,
+      headerRkey: 0,
+      headerAddress: 0,
       writable: false,
-      deadlineNs: Number.POSITIVE_INFINITY,
+      beginNs: 0,
+      unitNs: 0,
+      local: false,
     });
   }
 

@@ -1,6 +1,13 @@
-import { type Lease, RetCode } from '../api.js';
-import { PatronusError, PatronusErrorCode, retCodeError } from '../errors.js';
+import { AcquireStatus, type Lease, RetCode } from '../api.js';
+import { acquireError, PatronusError, PatronusErrorCode, retCodeError } from '../errors.js';
+import type { OperationBatch } from './batch.js';
 import type { NodeConnection } from './node-connection.js';
+
+/** An automatic extension comes when no more than so many units are left, or so many ns. */
+const NEAR_UNITS = 2;
+const NEAR_NS = 100e3;
+/** The longest step of automatic extensions, units. */
+const MAX_STEP = 1 << 20;
 
 /** What a grant says, as it came from the memory node. */
 export interface Grant {
@@ -8,10 +15,18 @@ export interface Grant {
   readonly generation: number;
   readonly offset: number;
   readonly size: number;
+  /** 0 without a permission. */
   readonly rkey: number;
+  /** 0 without a header. */
+  readonly headerRkey: number;
+  readonly headerAddress: number;
   readonly writable: boolean;
-  /** Node clock, ns; Infinity without expiry. */
-  readonly deadlineNs: number;
+  /** Node clock, ns. */
+  readonly beginNs: number;
+  /** The term, ns, which is also the unit of extensions; 0 without expiry. */
+  readonly unitNs: number;
+  /** Made up by the client. */
+  readonly local: boolean;
 }
 
 export class LeaseHandle implements Lease {
@@ -20,11 +35,21 @@ export class LeaseHandle implements Lease {
   readonly generation: number;
   readonly offset: number;
   readonly size: number;
-  readonly rkey: number;
-  readonly writable: boolean;
-  readonly deadlineNs: number;
+  readonly headerRkey: number;
+  readonly headerAddress: number;
+  readonly unitNs: number;
+  readonly local: boolean;
+  rkey: number;
+  writable: boolean;
+  deadlineNs = Number.POSITIVE_INFINITY;
   /** Relinquished by this client. */
   ended = false;
+  /** The one-sided extension under way. */
+  extending: Promise<RetCode> | undefined;
+  private readonly beginNs: number;
+  private unitsSoFar = 1;
+  /** Units of the next automatic extension. */
+  private step = 1;
 
   constructor(node: NodeConnection, grant: Grant) {
     this.node = node;
@@ -33,8 +58,38 @@ export class LeaseHandle implements Lease {
     this.offset = grant.offset;
     this.size = grant.size;
     this.rkey = grant.rkey;
+    this.headerRkey = grant.headerRkey;
+    this.headerAddress = grant.headerAddress;
     this.writable = grant.writable;
-    this.deadlineNs = grant.deadlineNs;
+    this.beginNs = grant.beginNs;
+    this.unitNs = grant.unitNs;
+    this.local = grant.local;
+    this.units = 1;
+  }
+
+  /** Units from the begin to the deadline. */
+  get units(): number {
+    return this.unitsSoFar;
+  }
+
+  set units(units: number) {
+    this.unitsSoFar = units;
+    if (this.unitNs > 0) this.deadlineNs = this.beginNs + units * this.unitNs;
+  }
+
+  upgraded(rkey: number): void {
+    this.rkey = rkey;
+    this.writable = true;
+  }
+
+  /** Extend by the current step if the term is nearly over; what comes of it shows in the deadline. */
+  extendIfNear(): void {
+    if (this.headerRkey === 0 || this.extending !== undefined) return;
+    const left = this.deadlineNs - this.node.clock.latest();
+    if (left > Math.max(NEAR_UNITS * this.unitNs, NEAR_NS)) return;
+    const { step } = this;
+    this.step = Math.min(2 * step, MAX_STEP);
+    void this.node.requests.extendUnits(this, step);
   }
 
   get nodeId(): number {
@@ -48,7 +103,7 @@ export class LeaseHandle implements Lease {
   async read(offset: number, size: number): Promise<Uint8Array> {
     const buffer = this.node.buffers.get(Math.max(size, 1));
     try {
-      const batch = this.node.newBatch();
+      const batch = this.node.takeBatch();
       await this.run('read', batch.prepareRead(this, buffer, 0, size, offset), batch);
       return buffer.bytes.slice(0, size);
     } finally {
@@ -60,7 +115,7 @@ export class LeaseHandle implements Lease {
     const buffer = this.node.buffers.get(Math.max(bytes.length, 1));
     try {
       buffer.bytes.set(bytes);
-      const batch = this.node.newBatch();
+      const batch = this.node.takeBatch();
       await this.run('write', batch.prepareWrite(this, buffer, 0, bytes.length, offset), batch);
     } finally {
       this.node.buffers.put(buffer);
@@ -70,7 +125,7 @@ export class LeaseHandle implements Lease {
   async cas(offset: number, expected: bigint, desired: bigint): Promise<bigint> {
     const buffer = this.node.buffers.get(8);
     try {
-      const batch = this.node.newBatch();
+      const batch = this.node.takeBatch();
       const status = batch.prepareCas(
         this,
         buffer,
@@ -91,7 +146,7 @@ export class LeaseHandle implements Lease {
   async faa(offset: number, addend: bigint): Promise<bigint> {
     const buffer = this.node.buffers.get(8);
     try {
-      const batch = this.node.newBatch();
+      const batch = this.node.takeBatch();
       await this.run('faa', batch.prepareFaa(this, buffer, 0, offset, low(addend), high(addend)), batch);
       return join(buffer.words);
     } finally {
@@ -99,15 +154,25 @@ export class LeaseHandle implements Lease {
     }
   }
 
+  async extend(ns: number): Promise<void> {
+    const status = await this.node.requests.extend(this, ns);
+    if (status !== RetCode.Ok) throw retCodeError(status, 'extend');
+  }
+
+  async upgrade(): Promise<void> {
+    const status = await this.node.requests.upgrade(this);
+    if (status !== AcquireStatus.Success) throw acquireError(status, 'upgrade');
+  }
+
   async relinquish(flags = 0): Promise<void> {
-    const status = await this.node.relinquish(this, flags);
+    const status = await this.node.requests.relinquish(this, flags);
     if (status !== RetCode.Ok) throw retCodeError(status, 'relinquish');
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.ended) return;
     try {
-      const status = await this.node.relinquish(this, 0);
+      const status = await this.node.requests.relinquish(this, 0);
       if (status !== RetCode.Ok && status !== RetCode.NotFound) throw retCodeError(status, 'relinquish');
     } catch (error) {
       // The end of the connection has ended the lease too.
@@ -116,12 +181,9 @@ export class LeaseHandle implements Lease {
     }
   }
 
-  private async run(
-    what: string,
-    prepared: RetCode,
-    batch: { commit(): RetCode | Promise<RetCode> },
-  ): Promise<void> {
+  private async run(what: string, prepared: RetCode, batch: OperationBatch): Promise<void> {
     const status = prepared === RetCode.Ok ? await batch.commit() : prepared;
+    this.node.giveBatch(batch);
     if (status !== RetCode.Ok) throw retCodeError(status, what);
   }
 }

@@ -1,7 +1,8 @@
 /** The thread of a directory: serves until told to stop. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { openDevice } from '../../native/index.js';
-import { Directory, type DirectoryOptions } from './directory.js';
+import { Directory } from './directory.js';
+import type { DirectoryOptions } from './options.js';
 
 export interface DirectoryWorkerData {
   readonly options: DirectoryOptions;

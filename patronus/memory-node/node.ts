@@ -3,9 +3,11 @@ import { Worker } from 'node:worker_threads';
 import { signalChannel } from '../../native/index.js';
 import { PatronusError, PatronusErrorCode } from '../errors.js';
 import type { Keeper } from '../keeper/api.js';
+import type { Share } from './allocations.js';
 import { SPAN_BYTES } from './allocator.js';
-import type { DirectoryOptions } from './directory.js';
 import type { DirectoryReady, DirectoryWorkerData } from './directory-worker.js';
+import type { DirectoryOptions } from './options.js';
+import { type PolicyName, policies } from './policy.js';
 import { type NodeStats, readStats, STATS_LENGTH } from './stats.js';
 
 export interface PatronusNodeOptions {
@@ -15,6 +17,22 @@ export interface PatronusNodeOptions {
   readonly leaseBytes?: number;
   /** Bytes of the allocation buffer, in whole 64 KiB. Default 64 MiB. */
   readonly allocBytes?: number;
+  /**
+   * Parts of the allocation buffer, each with an allocator of its own, for allocations with the same hint. What they leave is
+   * for hint 0. Default: none.
+   */
+  readonly allocators?: readonly Share[];
+  /**
+   * Who may have leases on what: `open`, everybody on everything; `owner`, on allocated memory only who allocated it and
+   * those that have a grant from it. Default `owner` with `listen`, else `open`.
+   */
+  readonly policy?: PolicyName;
+  /** Give every client the key of all memory: for accesses without protection, to compare. Default false. */
+  readonly bypass?: boolean;
+  /** Let a lease that begins take the window of one that ends in the same batch. Default true; off to measure it. */
+  readonly handover?: boolean;
+  /** Take the window next that was given back last, rather than first. Default true; off to measure it. */
+  readonly lastWindowFirst?: boolean;
   /** Leases that can be alive at once. Default 65,536. */
   readonly maxLeases?: number;
   /** Of them, those of one client. Default 16,384. */
@@ -137,6 +155,23 @@ function directoryOptions(options: PatronusNodeOptions): DirectoryOptions {
   const nodeId = integer('nodeId', options.nodeId ?? 0, 0, 0xffff);
   const leaseBytes = integer('leaseBytes', options.leaseBytes ?? 65536, 0, 2 ** 47);
   const allocBytes = integer('allocBytes', options.allocBytes ?? 64 * 2 ** 20, 0, 2 ** 47);
+  const shares = options.allocators ?? [];
+  for (const { hint, bytes } of shares) {
+    integer('hint of an allocator', hint, 1, 0xffff);
+    integer('bytes of an allocator', bytes, SPAN_BYTES, 2 ** 47);
+    if (bytes % SPAN_BYTES !== 0)
+      throw new RangeError(`bytes of an allocator must be a multiple of ${SPAN_BYTES}`);
+  }
+  if (new Set(shares.map((share) => share.hint)).size < shares.length) {
+    throw new RangeError('two allocators have the same hint');
+  }
+  if (shares.reduce((sum, share) => sum + share.bytes, 0) > allocBytes) {
+    throw new RangeError('the allocators need more than allocBytes');
+  }
+  const policy = options.policy ?? (options.listen === undefined ? 'open' : 'owner');
+  if (!Object.hasOwn(policies, policy)) {
+    throw new RangeError(`policy must be one of ${Object.keys(policies).join(', ')}, not ${policy}`);
+  }
   const maxLeases = integer('maxLeases', options.maxLeases ?? 65536, 1, 2 ** 22);
   const { listen } = options;
   if (listen !== undefined && !/^unix:./s.test(listen)) {
@@ -147,6 +182,11 @@ function directoryOptions(options: PatronusNodeOptions): DirectoryOptions {
     leaseBytes,
     allocOffset: Math.ceil(leaseBytes / SPAN_BYTES) * SPAN_BYTES,
     allocBytes: Math.ceil(allocBytes / SPAN_BYTES) * SPAN_BYTES,
+    shares: shares.map(({ hint, bytes }) => ({ hint, bytes })),
+    policy,
+    bypass: options.bypass ?? false,
+    handover: options.handover ?? true,
+    lastWindowFirst: options.lastWindowFirst ?? true,
     maxLeases,
     maxLeasesPerClient: integer(
       'maxLeasesPerClient',

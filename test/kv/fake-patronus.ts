@@ -168,6 +168,12 @@ export class FakeLease implements Lease {
   relinquish(): never {
     throw new Error('not part of the double');
   }
+  extend(): never {
+    throw new Error('not part of the double');
+  }
+  upgrade(): never {
+    throw new Error('not part of the double');
+  }
   [Symbol.asyncDispose](): never {
     throw new Error('not part of the double');
   }
@@ -398,6 +404,31 @@ export class FakeClient implements PatronusClient {
 
   createBatch(): Batch {
     return new FakeBatch(this);
+  }
+
+  extend(): never {
+    throw new Error('not part of the double');
+  }
+  rpcExtend(): never {
+    throw new Error('not part of the double');
+  }
+  upgrade(): never {
+    throw new Error('not part of the double');
+  }
+  alloc(): never {
+    throw new Error('not part of the double');
+  }
+  dealloc(): never {
+    throw new Error('not part of the double');
+  }
+  keepAllocation(): never {
+    throw new Error('not part of the double');
+  }
+  grant(): never {
+    throw new Error('not part of the double');
+  }
+  identity(): never {
+    throw new Error('not part of the double');
   }
 
   /** Filled with rubbish when used again: nobody may count on what was there. */

@@ -135,7 +135,7 @@ async function othersGoOn(): Promise<void> {
 }
 
 test.each([
-  ['another version', (words: Uint32Array) => words.fill(0x0302, 0, 1), MESSAGE_BYTES],
+  ['another version', (words: Uint32Array) => words.fill(0x03ff, 0, 1), MESSAGE_BYTES],
   ['an unknown type', (words: Uint32Array) => words.fill(head(77, 0), 0, 1), MESSAGE_BYTES],
   ['nothing but zeros', () => {}, MESSAGE_BYTES],
   ['a short one', (words: Uint32Array) => words.fill(head(MessageType.HELLO, 0), 0, 1), 12],
@@ -242,8 +242,10 @@ test('ten thousand of random words', async () => {
   for (let i = 0; i < 10_000; i++) {
     for (let word = 0; word < MESSAGE_BYTES / 4; word++) raw.words[word] = next() * 2 ** 32;
     // Most with a head that leads past the first check, and small numbers that make sense at times.
-    if (next() < 0.9) raw.words[0] = head(1 + Math.floor(next() * 6), next() < 0.5 ? 0 : next() * 65536);
+    const type = next() < 0.3 ? MessageType.ACQUIRE_WRITE : 1 + Math.floor(next() * 17);
+    if (next() < 0.9) raw.words[0] = head(type, next() < 0.5 ? 0 : next() * (next() < 0.5 ? 65536 : 128));
     for (let word = 5; word < 10; word += 2) if (next() < 0.7) raw.words[word] = 0;
+    if (next() < 0.7) raw.words.fill(0, Word.HINT, MESSAGE_BYTES / 4);
     if (next() < 0.5) raw.words[Word.OFFSET] = next() * 65536;
     if (next() < 0.5) raw.words[Word.SIZE] = next() * 8192;
     expect(await raw.exchange(), `seed ${seed}, message ${i}`).toBeDefined();

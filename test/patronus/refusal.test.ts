@@ -120,14 +120,18 @@ async function worked(lease: Lease): Promise<void> {
 
 function forged(lease: Lease, rkey: number): Lease {
   const handle = lease as LeaseHandle;
-  const { index, generation, offset, size, writable, deadlineNs } = handle;
+  const { index, generation, offset, size, writable, headerRkey, headerAddress, unitNs, local } = handle;
   return new LeaseHandle(handle.node, {
     index,
     generation,
     offset,
     size,
     writable,
-    deadlineNs,
+    headerRkey,
+    headerAddress,
+    beginNs: handle.deadlineNs - unitNs,
+    unitNs,
+    local,
     rkey: rkey >>> 0,
   });
 }

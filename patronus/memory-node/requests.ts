@@ -1,0 +1,202 @@
+import { Access } from '../../native/index.js';
+import { AcquireFlag, AcquireStatus } from '../api.js';
+import { MOST_PUBLISH_NS } from '../wire/clock-page.js';
+import {
+  clearMessage,
+  getNumber,
+  head,
+  MAX_REQUESTS,
+  MESSAGE_BYTES,
+  MESSAGE_WORDS,
+  MessageType,
+  putNumber,
+  ReplyStatus,
+  WIRE_VERSION,
+  Word,
+} from '../wire/messages.js';
+import type { Accesses } from './accesses.js';
+import type { ClientConnection } from './client-connection.js';
+import type { ClockPage } from './clock-page.js';
+import { NONE } from './lease-table.js';
+import type { Leasing } from './leasing.js';
+import type { DirectoryOptions } from './options.js';
+import { StatIndex } from './stats.js';
+import type { WindowWork } from './window-work.js';
+
+const REMOTE_ACCESS = Access.REMOTE_READ | Access.REMOTE_WRITE | Access.REMOTE_ATOMIC;
+
+/** Reads requests, has them carried out, and writes the replies. */
+export class Requests {
+  private readonly leasing: Leasing;
+  private readonly accesses: Accesses;
+  private readonly clockPage: ClockPage;
+  private readonly work: WindowWork;
+  private readonly options: DirectoryOptions;
+  private readonly counters: Float64Array;
+
+  constructor(
+    leasing: Leasing,
+    accesses: Accesses,
+    clockPage: ClockPage,
+    work: WindowWork,
+    options: DirectoryOptions,
+    counters: Float64Array,
+  ) {
+    this.leasing = leasing;
+    this.accesses = accesses;
+    this.clockPage = clockPage;
+    this.work = work;
+    this.options = options;
+    this.counters = counters;
+  }
+
+  /** Carry out the request in a message buffer of the connection; its reply goes out with the batch. */
+  handle(connection: ClientConnection, buffer: number, byteLen: number, now: number): void {
+    const at = buffer * MESSAGE_WORDS;
+    const first = connection.requests[at]!;
+    const type = (first >>> 8) & 0xff;
+    const reply = connection.replies;
+    clearMessage(reply, at);
+    reply[at + Word.REQUEST_ID] = connection.requests[at + Word.REQUEST_ID]!;
+    const wellFormed = byteLen === MESSAGE_BYTES && (first & 0xff) === WIRE_VERSION;
+    const status = this.carryOut(connection, at, wellFormed ? type : 0, first >>> 16, now);
+    reply[at] = head(type, status);
+    connection.answered[connection.answeredCount++] = buffer;
+    this.work.touch(connection);
+  }
+
+  private carryOut(
+    connection: ClientConnection,
+    at: number,
+    type: number,
+    flags: number,
+    now: number,
+  ): number {
+    const { counters, leasing } = this;
+    switch (type) {
+      case MessageType.ACQUIRE_READ:
+      case MessageType.ACQUIRE_WRITE: {
+        const status = leasing.acquire(connection, at, type === MessageType.ACQUIRE_WRITE, flags, now);
+        counters[status === AcquireStatus.Success ? StatIndex.acquired : StatIndex.refused]!++;
+        return status;
+      }
+      case MessageType.RELINQUISH: {
+        const status = leasing.relinquish(connection, at, flags);
+        counters[status === ReplyStatus.OK ? StatIndex.relinquished : StatIndex.refused]!++;
+        return status;
+      }
+      case MessageType.ALLOCATE:
+        return this.counted(this.allocate(connection, at, flags));
+      default:
+    }
+    // None of the others has flags.
+    if (flags !== 0) return this.malformed();
+    switch (type) {
+      case MessageType.UPGRADE:
+        return this.counted(leasing.upgrade(connection, at));
+      case MessageType.EXTEND:
+        return this.counted(leasing.extend(connection, at));
+      case MessageType.DEALLOCATE:
+        return this.counted(this.deallocate(connection, at));
+      case MessageType.KEEP:
+        return this.counted(this.keep(connection, at));
+      case MessageType.GRANT:
+        return this.counted(this.grant(connection, at));
+      case MessageType.READ:
+        return this.counted(this.accesses.read(connection, at, now));
+      case MessageType.WRITE:
+        return this.counted(this.accesses.write(connection, at, now));
+      case MessageType.CAS:
+        return this.counted(this.accesses.atomic(connection, at, false, now));
+      case MessageType.FAA:
+        return this.counted(this.accesses.atomic(connection, at, true, now));
+      case MessageType.COPY:
+        return this.counted(this.accesses.copy(connection, at, now));
+      case MessageType.RECYCLE_QP:
+        return this.recycle(connection, at);
+      case MessageType.CLOCK:
+        return this.publishClock(connection, at, now);
+      case MessageType.HELLO:
+        return this.hello(connection, at);
+      default:
+        return this.malformed();
+    }
+  }
+
+  private counted(status: number): number {
+    if (status !== ReplyStatus.OK) this.counters[StatIndex.refused]!++;
+    return status;
+  }
+
+  private malformed(): number {
+    this.counters[StatIndex.malformed]!++;
+    return ReplyStatus.UNKNOWN_MESSAGE;
+  }
+
+  private hello(connection: ClientConnection, at: number): number {
+    const reply = connection.replies;
+    reply[at + Word.LEASE_INDEX] = this.options.nodeId;
+    reply[at + Word.LEASE_GENERATION] = MAX_REQUESTS;
+    putNumber(reply, at + Word.OFFSET, this.options.leaseBytes);
+    putNumber(reply, at + Word.SIZE, this.options.allocOffset);
+    putNumber(reply, at + Word.BEGIN, this.options.allocBytes);
+    putNumber(reply, at + Word.IDENTITY, connection.link.id);
+    reply[at + Word.RKEY] = connection.universalRkey;
+    return ReplyStatus.OK;
+  }
+
+  private publishClock(connection: ClientConnection, at: number, now: number): number {
+    const durationNs = getNumber(connection.requests, at + Word.TERM);
+    if (!(durationNs >= 1 && durationNs <= MOST_PUBLISH_NS)) return ReplyStatus.INVALID;
+    this.clockPage.publishUntil(now + durationNs);
+    connection.replies[at + Word.RKEY] = connection.clockRegion.rkey;
+    return ReplyStatus.OK;
+  }
+
+  private recycle(connection: ClientConnection, at: number): number {
+    const request = connection.requests;
+    const access = request[at + Word.QP_ACCESS]!;
+    if ((access & ~REMOTE_ACCESS) !== 0) return ReplyStatus.INVALID;
+    const recycled = connection.recycle(
+      request[at + Word.LEASE_INDEX]!,
+      access === 0 ? REMOTE_ACCESS : access,
+    );
+    return recycled ? ReplyStatus.OK : ReplyStatus.INVALID;
+  }
+
+  private allocate(connection: ClientConnection, at: number, flags: number): number {
+    const { allocations } = this.leasing;
+    const request = connection.requests;
+    const hint = request[at + Word.HINT]!;
+    const size = getNumber(request, at + Word.SIZE);
+    if ((flags & ~AcquireFlag.KeepAllocation) !== 0 || !allocations.hasHint(hint))
+      return AcquireStatus.InvalidErr;
+    if (!(size >= 1)) return AcquireStatus.AddressOutOfRangeErr;
+    const piece = allocations.allocate(hint, size, connection.link.id, flags !== 0);
+    if (piece === NONE) return AcquireStatus.NoMem;
+    if (flags === 0) connection.allocated = true;
+    putNumber(connection.replies, at + Word.OFFSET, allocations.offsetOf(piece));
+    return AcquireStatus.Success;
+  }
+
+  private deallocate(connection: ClientConnection, at: number): number {
+    const request = connection.requests;
+    const size = getNumber(request, at + Word.SIZE);
+    const freed = this.leasing.deallocate(connection, getNumber(request, at + Word.OFFSET), size);
+    return freed ? ReplyStatus.OK : ReplyStatus.INVALID;
+  }
+
+  private keep(connection: ClientConnection, at: number): number {
+    const offset = getNumber(connection.requests, at + Word.OFFSET);
+    return this.leasing.allocations.keep(offset, connection.link.id) ? ReplyStatus.OK : ReplyStatus.INVALID;
+  }
+
+  private grant(connection: ClientConnection, at: number): number {
+    const request = connection.requests;
+    const offset = getNumber(request, at + Word.OFFSET);
+    const grantee = getNumber(request, at + Word.GRANTEE);
+    const { allocations } = this.leasing;
+    if (!(grantee >= 0)) return ReplyStatus.INVALID;
+    return allocations.grant(offset, connection.link.id, grantee) ? ReplyStatus.OK : ReplyStatus.INVALID;
+  }
+}
