@@ -63,7 +63,8 @@ export class PatronusNode implements AsyncDisposable {
   private readonly stopWord: Int32Array;
   private readonly counters: Float64Array;
   private readonly channelFd: number;
-  private readonly exited: Promise<void>;
+  /** Resolves once the node was closed, rejects if it fails. */
+  readonly ended: Promise<void>;
   private running = true;
 
   /**
@@ -113,9 +114,9 @@ export class PatronusNode implements AsyncDisposable {
       });
     });
     // However it ends: nobody finds it any more.
-    this.exited = exited.finally(() => keeper?.leave());
+    this.ended = exited.finally(() => keeper?.leave());
     // Without somebody waiting for it the failure shows at the clients, as a lost connection, and at close().
-    this.exited.catch(() => {});
+    this.ended.catch(() => {});
   }
 
   /** Counters since the start, and what is in use now. */
@@ -129,7 +130,7 @@ export class PatronusNode implements AsyncDisposable {
       this.worker.ref();
       signalChannel(this.channelFd);
     }
-    await this.exited;
+    await this.ended;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
