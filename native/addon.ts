@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module';
+import type { IbvEntryPoints } from './ibv/entry-points.js';
 import type { DeviceAttr } from './contract.js';
 
 type Limits = Pick<
@@ -25,6 +26,8 @@ export interface MadeConnection {
 
 /** The addon's entry points as they are; native/addon/addon.cc defines them. Handles are numbers, 0 is none. */
 interface Addon {
+  /** Those of the provider over libibverbs. */
+  readonly ibv: IbvEntryPoints;
   readonly constants: Readonly<Record<string, unknown>>;
   /** Limits of a device of the software RNIC. */
   readonly limits: Limits;

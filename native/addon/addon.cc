@@ -15,6 +15,7 @@
 #include "../soft/shm/unix_server.h"
 #include "constants.h"
 #include "entry_point.h"
+#include "ibv_entry_points.h"
 #include "signal_watch.h"
 
 namespace {
@@ -446,6 +447,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("constants", verbsConstants(env));
   exports.Set("limits", deviceLimits(env));
   exports.Set("sharedLimits", sharedLimits(env));
+  exports.Set("ibv", ibvEntryPoints(env));
   // Kept by the ArrayBuffer, which the addon's only user keeps for good.
   auto clock = std::make_shared<rnic::HostMemory>(sizeof(double));
   exports.Set("readClock", hotFunction(env, "readClock", readClock, clock->data()));

@@ -1,0 +1,6 @@
+#pragma once
+
+#include <napi.h>
+
+// The entry points of the libibverbs provider, as an object.
+Napi::Object ibvEntryPoints(Napi::Env env);
