@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module';
-import type { IbvEntryPoints } from './ibv/entry-points.js';
 import type { DeviceAttr } from './contract.js';
+import type { IbvEntryPoints } from './ibv/entry-points.js';
 
 type Limits = Pick<
   DeviceAttr,

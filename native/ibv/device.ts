@@ -44,14 +44,14 @@ export class IbvDevice implements Device {
   readonly children = new Set<Child>();
   private handle: number;
 
-  /** `windows`: what a probe has found out; undefined: they do not work, so there are none. */
-  constructor(options: IbvOptions, windowType: 1 | 2, windows: WindowAttr | undefined = UNKNOWN) {
+  /** `windows`: what a probe has found out, if there was one; null: they do not work, so there are none. */
+  constructor(options: IbvOptions, windowType: 1 | 2, windows: WindowAttr | null = UNKNOWN) {
     const { handle, ...limits } = ibv.openDevice(options.device, options.port, options.gid, windowType);
     this.handle = handle;
     this.attr = {
       name: `ib:${options.device}`,
       ...limits,
-      maxMw: windows === undefined ? 0 : limits.maxMw,
+      maxMw: windows === null ? 0 : limits.maxMw,
       maxInline: WqeLayout.INLINE_BYTES,
       ...(windows ?? UNKNOWN),
       queuesAcrossConnections: true,

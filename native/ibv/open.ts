@@ -3,7 +3,7 @@ import { IbvDevice, type IbvOptions, type WindowAttr } from './device.js';
 import { probe } from './probe.js';
 
 /** By device, port, identifier and type: a probe takes milliseconds, and a device does not change its ways. */
-const probed = new Map<string, WindowAttr | undefined>();
+const probed = new Map<string, WindowAttr | null>();
 
 /** The devices of libibverbs on this host; none without the library. */
 export function ibvDeviceNames(): string[] {
@@ -28,17 +28,18 @@ export function openIbvDevice(name: string): IbvDevice {
   throw new TypeError('unreachable');
 }
 
-function windowsOf(options: IbvOptions, type: 1 | 2): WindowAttr | undefined {
+function windowsOf(options: IbvOptions, type: 1 | 2): WindowAttr | null {
   const key = [options.device, options.port, options.gid, type].join(' ');
-  if (!probed.has(key)) {
-    const device = new IbvDevice(options, type);
-    try {
-      probed.set(key, probe(device));
-    } finally {
-      device.close();
-    }
+  const known = probed.get(key);
+  if (known !== undefined) return known;
+  const device = new IbvDevice(options, type);
+  try {
+    const windows = probe(device);
+    probed.set(key, windows);
+    return windows;
+  } finally {
+    device.close();
   }
-  return probed.get(key);
 }
 
 function parseName(name: string): IbvOptions {

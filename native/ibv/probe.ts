@@ -11,18 +11,18 @@ const WINDOW_ACCESS = Access.REMOTE_READ | Access.REMOTE_WRITE | Access.REMOTE_A
 const LONGEST_WAIT_MS = 10_000;
 
 /**
- * Find out what a device does with memory windows by doing it, on queue pairs connected to one another. Undefined if
+ * Find out what a device does with memory windows by doing it, on queue pairs connected to one another. Null if
  * windows do not work: no access through one, no atomics, or access after its end.
  */
-export function probe(device: IbvDevice): WindowAttr | undefined {
-  if (device.attr.maxMw === 0) return undefined;
+export function probe(device: IbvDevice): WindowAttr | null {
+  if (device.attr.maxMw === 0) return null;
   const loop = new Loop(device);
   const window = loop.pd.allocMw();
   const first = (window.keyBase | 0x11) >>> 0;
   const second = (window.keyBase | 0x12) >>> 0;
-  if (loop.bind(first, WINDOW_AT) !== WcStatus.SUCCESS) return undefined;
-  if (loop.read(0, WINDOW_AT, first) !== WcStatus.SUCCESS) return undefined;
-  if (loop.faa(0, WINDOW_AT, first) !== WcStatus.SUCCESS) return undefined;
+  if (loop.bind(first, WINDOW_AT) !== WcStatus.SUCCESS) return null;
+  if (loop.read(0, WINDOW_AT, first) !== WcStatus.SUCCESS) return null;
+  if (loop.faa(0, WINDOW_AT, first) !== WcStatus.SUCCESS) return null;
 
   const windowScope = loop.read(1, WINDOW_AT, first) === WcStatus.SUCCESS ? 'pd' : 'qp';
   loop.recover();
@@ -33,8 +33,8 @@ export function probe(device: IbvDevice): WindowAttr | undefined {
   const rebindBoundWindow = loop.rebinds(first, second);
   loop.recover();
   const last = rebindBoundWindow ? second : first;
-  if (loop.invalidate(last) !== WcStatus.SUCCESS) return undefined;
-  if (loop.read(0, WINDOW_AT, last) === WcStatus.SUCCESS) return undefined;
+  if (loop.invalidate(last) !== WcStatus.SUCCESS) return null;
+  if (loop.read(0, WINDOW_AT, last) === WcStatus.SUCCESS) return null;
   return { windowScope, windowBounds: behindRefused && beforeRefused, rebindBoundWindow };
 }
 

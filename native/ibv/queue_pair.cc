@@ -136,7 +136,7 @@ QueuePair::QueuePair(std::shared_ptr<ProtectionDomain> owner, std::shared_ptr<Co
                      uint32_t maxSendWr, uint32_t maxRecvWr)
     : pd(std::move(owner)), sendRing(maxSendWr, false), recvRing(maxRecvWr, false), sendCq(std::move(sends)),
       recvCq(std::move(receives)), srq_(std::move(srq)), sendDepth_(maxSendWr), psn_(randomPsn()),
-      chain_(std::min(CHAIN, maxSendWr)), sges_(std::min(CHAIN, maxSendWr)) {
+      chain_(std::min(CHAIN, maxSendWr)), sges_(std::min(CHAIN, maxSendWr)), mws_(std::min(CHAIN, maxSendWr)) {
   QpInitAttr init{};
   init.sendCq = sendCq->cq();
   init.recvCq = recvCq->cq();
@@ -429,7 +429,7 @@ uint32_t QueuePair::postChunk(uint32_t until) {
     // Copied, as what is checked must be what is sent.
     const Wqe wqe = *sendRing.entry(count);
     SendWr& wr = chain_[i];
-    const WcStatus status = translate(count, wqe, wr, sges_[i]);
+    const WcStatus status = translate(count, wqe, wr, i);
     if (status != WcStatus::SUCCESS) refuse(count, status, wr, sges_[i]);
     wr.next = i + 1 < size ? &chain_[i + 1] : nullptr;
   }
@@ -470,7 +470,8 @@ void QueuePair::refuse(uint32_t count, WcStatus status, SendWr& wr, Sge& sge) {
   wr.sendFlags = rnic::send_flag::SIGNALED;
 }
 
-WcStatus QueuePair::translate(uint32_t count, const Wqe& wqe, SendWr& wr, Sge& sge) {
+WcStatus QueuePair::translate(uint32_t count, const Wqe& wqe, SendWr& wr, uint32_t place) {
+  Sge& sge = sges_[place];
   wr = SendWr{};
   wr.wrId = count;
   wr.opcode = static_cast<int>(wqe.opcode);
@@ -517,7 +518,7 @@ WcStatus QueuePair::translate(uint32_t count, const Wqe& wqe, SendWr& wr, Sge& s
       return WcStatus::SUCCESS;
     case Opcode::BIND_MW:
     case Opcode::LOCAL_INV:
-      return isInline ? WcStatus::LOC_QP_OP_ERR : translateWindowWork(count, wqe, wr);
+      return isInline ? WcStatus::LOC_QP_OP_ERR : translateWindowWork(count, wqe, wr, mws_[place]);
     default:
       return WcStatus::LOC_QP_OP_ERR;
   }
@@ -526,7 +527,7 @@ WcStatus QueuePair::translate(uint32_t count, const Wqe& wqe, SendWr& wr, Sge& s
   return WcStatus::SUCCESS;
 }
 
-WcStatus QueuePair::translateWindowWork(uint32_t count, const Wqe& wqe, SendWr& wr) {
+WcStatus QueuePair::translateWindowWork(uint32_t count, const Wqe& wqe, SendWr& wr, Mw& mw) {
   wr.sgList = nullptr;
   wr.numSge = 0;
   wr.sendFlags &= ~static_cast<unsigned int>(rnic::send_flag::SOLICITED);
@@ -539,11 +540,14 @@ WcStatus QueuePair::translateWindowWork(uint32_t count, const Wqe& wqe, SendWr& 
                                     [window](const WindowWork& work) { return work.window == window; });
   const bool bound = pending != windowWork_.rend() ? pending->binds : window->bound;
   const uint32_t key = pending != windowWork_.rend() ? pending->key : window->key;
+  // The device wants to be told the key that the window has, which may be that of a request before this one.
+  mw = *window->mw;
+  if (pending != windowWork_.rend()) mw.rkey = pending->key;
   if (binds) {
     Region* const region = pd->regionOf(wqe.lkey);
     if (region == nullptr || wqe.compareAdd == 0) return WcStatus::MW_BIND_ERR;
     if (type2 && bound) return WcStatus::MW_BIND_ERR;
-    wr.bind.mw = window->mw;
+    wr.bind.mw = &mw;
     wr.bind.rkey = wqe.rkey;
     wr.bind.info = MwBindInfo{region->mr, wqe.remoteAddr, wqe.compareAdd, wqe.bindAccess};
   } else {
@@ -553,7 +557,7 @@ WcStatus QueuePair::translateWindowWork(uint32_t count, const Wqe& wqe, SendWr& 
       wr.immOrInvalidateRkey = wqe.rkey;
     } else {
       wr.opcode = static_cast<int>(Opcode::BIND_MW);
-      wr.bind.mw = window->mw;
+      wr.bind.mw = &mw;
       wr.bind.rkey = wqe.rkey;
       wr.bind.info = MwBindInfo{&noRegion_, 0, 0, 0};
     }
@@ -579,6 +583,7 @@ void QueuePair::settleWindows() {
   for (const WindowWork& work : windowWork_) {
     const bool done = static_cast<int32_t>(retired_ - work.count) > 0;
     if (!done || (failed_ && static_cast<int32_t>(work.count - failedAt_) >= 0)) break;
+    work.window->mw->rkey = work.key;
     if (work.binds) {
       pd->bound(*work.window, work.key, work.lkey, qpNum());
     } else {

@@ -101,8 +101,8 @@ class QueuePair {
   void flushAll(uint32_t until);
   uint32_t postChunk(uint32_t until);
   // Fill in the device's form of a request; the status with which it fails here, or SUCCESS.
-  rnic::WcStatus translate(uint32_t count, const rnic::Wqe& wqe, SendWr& wr, Sge& sge);
-  rnic::WcStatus translateWindowWork(uint32_t count, const rnic::Wqe& wqe, SendWr& wr);
+  rnic::WcStatus translate(uint32_t count, const rnic::Wqe& wqe, SendWr& wr, uint32_t place);
+  rnic::WcStatus translateWindowWork(uint32_t count, const rnic::Wqe& wqe, SendWr& wr, Mw& mw);
   void refuse(uint32_t count, rnic::WcStatus status, SendWr& wr, Sge& sge);
   void finishWindowWork();
   void settleWindows();
@@ -125,8 +125,10 @@ class QueuePair {
   uint32_t received_ = 0;  // taken from the receive ring
   Mr noRegion_{};  // what a window of type 1 is bound to when its key ends
   std::vector<WindowWork> windowWork_;
+  // The chain, and what its requests point to.
   std::vector<SendWr> chain_;
   std::vector<Sge> sges_;
+  std::vector<Mw> mws_;
 };
 
 }  // namespace ibv

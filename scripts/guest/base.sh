@@ -94,7 +94,7 @@ cd /app
 echo guest-begin
 # Nothing but what the program prints may stand on its lines.
 echo 1 >/proc/sys/kernel/printk
-node --enable-source-maps main.js </dev/null
+node dist/test/guest/inside/main.js </dev/null
 echo "guest-end $?"
 busybox poweroff -f
 INIT

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 export const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 
 /** What .gitignore keeps out of the repository, and git's own folder. */
-const IGNORED = new Set(['.git', 'node_modules', 'dist', 'native/build', 'coverage']);
+const IGNORED = new Set(['.git', 'node_modules', 'dist', 'native/build', 'coverage', '.cache']);
 
 export function read(path: string): string {
   return readFileSync(join(ROOT, path), 'utf8');
