@@ -131,7 +131,8 @@ export class ClientConnection {
 
   /** Register a range of the node's memory for this client; throws if the NIC has no room. The caller closes it. */
   registerRange(offset: number, size: number, access: number): MemoryRegion {
-    return this.pd.regMr(this.memory, offset, size, access);
+    // Who may write from afar must be able to write at all: so verbs want it.
+    return this.pd.regMr(this.memory, offset, size, access | Access.LOCAL_WRITE);
   }
 
   /**

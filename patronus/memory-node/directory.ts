@@ -149,7 +149,7 @@ export class Directory {
     const watched = this.clockPage.tick(now);
     const expired = this.expire(now);
     // While it is behind with revocations the loop grants nothing: what it grants it has to be able to revoke in time.
-    const carriedOut = this.leases.deadlines.earliestNs <= now ? 0 : this.carryOut(now);
+    const carriedOut = this.leases.deadlines.earliestNs <= now ? 0 : this.carryOut();
     if (!busy && expired === 0 && carriedOut === 0 && this.condemned.length === 0) return watched;
     this.publishUse();
     this.work.post();
@@ -199,8 +199,11 @@ export class Directory {
     for (let i = 0; i < count; i++) recordLateness(this.counters, now - this.expiredDeadlines[i]!);
   }
 
-  private carryOut(now: number): number {
+  private carryOut(): number {
     this.takeRequests();
+    if (this.queue.empty) return 0;
+    // Later than all of them were made: a term that begins now is as long as was asked for.
+    const now = nowNs();
     let count = 0;
     while (count < BATCH_REQUESTS && this.queue.take()) {
       count++;

@@ -40,6 +40,10 @@ export class RequestQueue {
     if (this.count[slot]!++ === 0) this.line(slot);
   }
 
+  get empty(): boolean {
+    return this.turnCount === 0;
+  }
+
   /** Take the next request; false if there is none. */
   take(): boolean {
     if (this.turnCount === 0) return false;
