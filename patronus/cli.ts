@@ -39,6 +39,7 @@ function program(): Command {
     .option('--max-clients <number>', 'connections at once; default 64')
     .option('--max-leases <number>', 'leases at once; default 65536')
     .option('--engine-threads <number>', 'threads that execute one-sided operations; default 1')
+    .option('--policy <name>', 'who may lease allocated memory: its owner, or open to all; default owner')
     .option('--memcached <host:port>', 'where the cluster keeps its members; default: the node joins none')
     .option('--cluster <name>', 'the cluster to join there; default patronus')
     .option('--expiry-seconds <number>', 'after its death the node is a member for so long; default 6')

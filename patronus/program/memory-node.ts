@@ -13,6 +13,7 @@ export interface Report {
   readonly leaseMemoryBytes: number;
   readonly maxClients: number;
   readonly maxLeases: number;
+  readonly policy: Settings['policy'];
   readonly memcached: string | null;
   readonly cluster: string | null;
 }
@@ -38,6 +39,7 @@ export class RunningNode {
         maxClients: settings.maxClients,
         listen: settings.listen,
         engineThreads: settings.engineThreads,
+        policy: settings.policy,
         ...(keeper === undefined ? {} : { keeper }),
       });
       return new RunningNode(node, keeper, settings, version);
@@ -60,6 +62,7 @@ export class RunningNode {
       leaseMemoryBytes: settings.leaseMemory,
       maxClients: settings.maxClients,
       maxLeases: settings.maxLeases,
+      policy: settings.policy,
       memcached: settings.memcached ?? null,
       cluster: settings.memcached === undefined ? null : settings.cluster,
     };

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import type { PolicyName } from '../memory-node/policy.js';
 import { parseSize } from './size.js';
 
 /** What `patronus memory-node` runs with. */
@@ -10,6 +11,7 @@ export interface Settings {
   readonly maxClients: number;
   readonly maxLeases: number;
   readonly engineThreads: number;
+  readonly policy: PolicyName;
   /** HOST:PORT; undefined: the node is found by its address only. */
   readonly memcached: string | undefined;
   readonly cluster: string;
@@ -40,6 +42,11 @@ export const SETTINGS: { readonly [name in keyof Settings]: Setting<Settings[nam
   maxClients: integer(64, 1, 1024),
   maxLeases: integer(65_536, 1, 2 ** 22),
   engineThreads: integer(1, 1, 64),
+  policy: {
+    fallback: 'owner',
+    read: (raw) => (raw === 'open' || raw === 'owner' ? raw : undefined),
+    expected: 'open or owner',
+  },
   memcached: text(undefined, /^\S+:\d{1,5}$/, 'HOST:PORT'),
   cluster: text('patronus', /^[\w-]{1,64}$/, '1 to 64 letters, digits, - and _'),
   expirySeconds: integer(6, 2, 3600),
