@@ -99,9 +99,9 @@ Napi::Object verbsConstants(Napi::Env env) {
 
 Napi::Object sharedLimits(Napi::Env env) {
   Napi::Object limits = Napi::Object::New(env);
-  limits.Set("maxMr", number(rnic::MAX_LINK_KEYS - 1));
-  limits.Set("maxMw", number(rnic::MAX_LINK_KEYS - 1));
-  limits.Set("maxSrq", 0);
+  limits.Set("maxMr", number(rnic::MAX_LINK_MR));
+  limits.Set("maxMw", number(rnic::MAX_LINK_MW));
+  limits.Set("maxSrq", number(rnic::MAX_LINK_SRQ));
   return limits;
 }
 

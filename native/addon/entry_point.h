@@ -4,6 +4,7 @@
 #include <napi.h>
 
 #include <memory>
+#include <system_error>
 
 #include "../soft/error.h"
 #include "../soft/memory.h"
@@ -25,6 +26,8 @@ Napi::Value guarded(Info info) {
     rethrow(info.Env(), error);
   } catch (const std::bad_alloc&) {
     rethrow(info.Env(), rnic::VerbsError(rnic::VerbsError::Kind::Limit, "out of memory"));
+  } catch (const std::system_error& error) {
+    rethrow(info.Env(), rnic::VerbsError(rnic::VerbsError::Kind::Limit, error.what()));
   }
 }
 

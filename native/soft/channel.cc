@@ -15,7 +15,8 @@ namespace rnic {
 
 namespace {
 std::mutex openMutex;
-std::map<int, Channel*> openChannels;
+// Never destroyed: engines outlive main().
+auto& openChannels = *new std::map<int, Channel*>();
 }  // namespace
 
 Channel::Channel(bool shared) {

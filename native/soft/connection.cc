@@ -11,7 +11,8 @@ namespace rnic {
 
 namespace {
 std::mutex listenersMutex;
-std::map<std::string, std::weak_ptr<Listener>> listeners;
+// Never destroyed: engines outlive main().
+auto& listeners = *new std::map<std::string, std::weak_ptr<Listener>>();
 uint64_t nextListener = 1;
 std::atomic<uint64_t> nextConnectionId{1};
 

@@ -12,7 +12,8 @@ namespace rnic {
 
 // A software RNIC: a key table and counts of what was made from it.
 struct Device {
-  explicit Device(bool shared) : shared(shared) {}
+  explicit Device(bool isShared)
+      : shared(isShared), keys(isShared ? MAX_LINK_MR : MAX_MR, isShared ? MAX_LINK_MW : MAX_MW) {}
 
   // Its memory and rings can be passed to other processes, as connections over shared memory need.
   const bool shared;

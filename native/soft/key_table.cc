@@ -51,7 +51,8 @@ void waitForAccesses() {
   }
 }
 
-KeyTable::KeyTable() : chunks_(new std::atomic<KeyEntry*>[MAX_KEYS / CHUNK]) {
+KeyTable::KeyTable(uint32_t maxRegions, uint32_t maxWindows)
+    : maxRegions_(maxRegions), maxWindows_(maxWindows), chunks_(new std::atomic<KeyEntry*>[MAX_KEYS / CHUNK]) {
   for (uint32_t i = 0; i < MAX_KEYS / CHUNK; i++) chunks_[i].store(nullptr, std::memory_order_relaxed);
 }
 
@@ -66,10 +67,10 @@ void KeyTable::begin(KeyEntry& entry, KeyEntry::Kind kind, uint32_t pd) {
 }
 
 uint32_t KeyTable::take(KeyEntry::Kind kind, uint32_t pd) {
-  if (kind == KeyEntry::Kind::Region && regions_ >= MAX_MR) {
+  if (kind == KeyEntry::Kind::Region && regions_ >= maxRegions_) {
     throw VerbsError(VerbsError::Kind::Limit, "the device has no memory region left");
   }
-  if (kind == KeyEntry::Kind::Window && windows_ >= MAX_MW) {
+  if (kind == KeyEntry::Kind::Window && windows_ >= maxWindows_) {
     throw VerbsError(VerbsError::Kind::Limit, "the device has no memory window left");
   }
   uint32_t index;

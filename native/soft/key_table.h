@@ -69,7 +69,7 @@ constexpr uint32_t LOCAL_READ = access::ALL + 1;
 
 class KeyTable {
  public:
-  KeyTable();
+  KeyTable(uint32_t maxRegions, uint32_t maxWindows);
   ~KeyTable();
   KeyTable(const KeyTable&) = delete;
   KeyTable& operator=(const KeyTable&) = delete;
@@ -127,6 +127,8 @@ class KeyTable {
   void revoke(KeyEntry& entry);
   void unbind(KeyEntry& window);
 
+  const uint32_t maxRegions_;
+  const uint32_t maxWindows_;
   std::mutex mutex_;
   uint32_t regions_ = 0;
   uint32_t windows_ = 0;

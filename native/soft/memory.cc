@@ -7,6 +7,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -18,6 +19,9 @@ namespace rnic {
 namespace {
 constexpr size_t HUGE_PAGE = size_t{2} << 20;
 constexpr uint64_t PAGE = 4096;
+// Linux lets a process have 65,530 mappings unless told otherwise; without one malloc() fails too.
+constexpr uint32_t MAX_FOREIGN = 16384;
+std::atomic<uint32_t> foreignMappings{0};
 constexpr int SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
 [[noreturn]] void noMemory(size_t bytes) {
@@ -46,7 +50,9 @@ std::shared_ptr<HostMemory> HostMemory::shared(size_t bytes) {
     close(fd);
     noMemory(bytes);
   }
-  return std::shared_ptr<HostMemory>(new HostMemory(static_cast<uint8_t*>(mapped), bytes, 0, fd));
+  std::shared_ptr<HostMemory> memory(new HostMemory(static_cast<uint8_t*>(mapped), bytes));
+  memory->fd_ = fd;
+  return memory;
 }
 
 std::shared_ptr<HostMemory> HostMemory::foreign(int fd, uint64_t offset, uint64_t bytes) {
@@ -65,20 +71,29 @@ std::shared_ptr<HostMemory> HostMemory::foreign(int fd, uint64_t offset, uint64_
   if (bytes == 0 || offset > size || bytes > size - offset) {
     throw VerbsError(VerbsError::Kind::Range, "the shared memory is shorter than said");
   }
+  if (foreignMappings.fetch_add(1) >= MAX_FOREIGN) {
+    foreignMappings--;
+    throw VerbsError(VerbsError::Kind::Limit, "the process has mapped as much foreign memory as it can");
+  }
   const uint64_t before = offset % PAGE;
   void* mapped = mmap(nullptr, before + bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd,
                       static_cast<off_t>(offset - before));
   if (mapped == MAP_FAILED) {
+    foreignMappings--;
     throw VerbsError(VerbsError::Kind::Limit, std::string("the memory can't be mapped: ") + std::strerror(errno));
   }
   // A child of this process has no business with it, and dumps of this process need not hold it.
   madvise(mapped, before + bytes, MADV_DONTFORK);
-  return std::shared_ptr<HostMemory>(new HostMemory(static_cast<uint8_t*>(mapped) + before, bytes, before, -1));
+  std::shared_ptr<HostMemory> memory(new HostMemory(static_cast<uint8_t*>(mapped) + before, bytes));
+  memory->before_ = before;
+  memory->foreign_ = true;
+  return memory;
 }
 
 HostMemory::~HostMemory() {
   munmap(data_ - before_, before_ + bytes_);
   if (fd_ >= 0) close(fd_);
+  if (foreign_) foreignMappings--;
 }
 
 }  // namespace rnic

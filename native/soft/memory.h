@@ -18,7 +18,8 @@ class HostMemory {
   // Zero-filled, in a file without a name that can be passed to another process and never changes its size.
   static std::shared_ptr<HostMemory> shared(size_t bytes);
   // Part of a file that another process made with shared(). Throws if touching it could ever fault: not memory, not sealed
-  // against shrinking, too short. The descriptor stays the caller's.
+  // against shrinking, too short. Throws, too, when the process has as many of them as it can spare mappings for. The
+  // descriptor stays the caller's.
   static std::shared_ptr<HostMemory> foreign(int fd, uint64_t offset, uint64_t bytes);
 
   uint8_t* data() const { return data_; }
@@ -27,12 +28,13 @@ class HostMemory {
   int fd() const { return fd_; }
 
  private:
-  HostMemory(uint8_t* data, size_t bytes, size_t before, int fd) : data_(data), bytes_(bytes), before_(before), fd_(fd) {}
+  HostMemory(uint8_t* data, size_t bytes) : data_(data), bytes_(bytes) {}
 
   uint8_t* data_;
   size_t bytes_;
   size_t before_ = 0;  // mapped bytes before data_, as mappings begin at a page
   int fd_ = -1;
+  bool foreign_ = false;
 };
 
 }  // namespace rnic

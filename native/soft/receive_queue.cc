@@ -9,7 +9,7 @@ namespace rnic {
 
 ReceiveQueue::ReceiveQueue(Ring<RecvWqe> buffers, std::shared_ptr<ProtectionDomain> domain)
     : ring(std::move(buffers)), pd_(std::move(domain)) {
-  if (pd_->device->srqs >= MAX_SRQ) {
+  if (pd_->device->srqs >= (pd_->device->shared ? MAX_LINK_SRQ : MAX_SRQ)) {
     throw VerbsError(VerbsError::Kind::Limit, "the device has no shared receive queue left");
   }
   pd_->device->srqs++;

@@ -140,7 +140,10 @@ constexpr uint32_t MAX_PD = 16384;
 constexpr uint32_t MAX_MR = 1 << 18;
 constexpr uint32_t MAX_MW = 1 << 20;
 constexpr uint32_t MAX_MESSAGE = 1u << 31;
-// Of one client of a shared-memory link.
+// The same for a device whose objects are told to nodes of other processes: what a node takes of one client.
+constexpr uint32_t MAX_LINK_SRQ = 64;
+constexpr uint32_t MAX_LINK_MR = 1024;
+constexpr uint32_t MAX_LINK_MW = 1 << 15;
 constexpr uint32_t MAX_LINK_KEYS = 1 << 16;
 // Places of the key table.
 constexpr uint32_t MAX_KEYS = 1 << 21;

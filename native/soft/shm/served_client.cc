@@ -160,7 +160,7 @@ void ServedClient::addSrq(ControlPacket& packet) {
   const uint32_t pdNumber = packet.message.args[0];
   const uint32_t depth = packet.message.args[1];
   const uint32_t taken = packet.message.args[2];
-  if (srqs_.size() >= MAX_LINK_SRQS) tooMany("shared receive queues");
+  if (srqs_.size() >= MAX_LINK_SRQ) tooMany("shared receive queues");
   if (srqs_.count(packet.message.id) != 0) refuse("the shared receive queue is there");
   Ring<RecvWqe>::checkDepth("depth", depth, MAX_SRQ_WR);
   pd(pdNumber);
@@ -203,6 +203,7 @@ void ServedClient::addQp(ControlPacket& packet) {
 void ServedClient::addRegion(ControlPacket& packet) {
   const ControlMessage& message = packet.message;
   const auto& [offset, length, iova] = message.longs;
+  if (regionBytes_.size() >= MAX_LINK_MR) tooMany("regions");
   ProtectionDomain& domain = pd(message.args[0]);
   auto memory = map(packet.fds[0], offset, length);
   try {

@@ -22,7 +22,6 @@ class Engine;
 // Of one client.
 constexpr size_t MAX_LINK_QPS = 256;
 constexpr size_t MAX_LINK_CQS = 256;
-constexpr size_t MAX_LINK_SRQS = 64;
 constexpr size_t MAX_LINK_CHANNELS = 64;
 constexpr size_t MAX_LINK_PDS = 16;
 constexpr uint64_t MAX_LINK_BYTES = uint64_t{4} << 30;
