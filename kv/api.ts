@@ -26,6 +26,8 @@ export interface KvStats {
   readonly gets: number;
   readonly puts: number;
   readonly dels: number;
+  /** Subtables that this handle has split. */
+  readonly splits: number;
   /** Operations begun again: a lost race, an ended lease. */
   readonly retries: number;
   /** Leases acquired again because their term was running out. */

@@ -95,6 +95,10 @@ export function blockIntact(words: Uint32Array, at: number, size: number): boole
   return words[at + CHECKSUM] === checksumWords(words, at + 1, at + endWord(keyLength, valueLength));
 }
 
+export function blockHashLo(words: Uint32Array, at: number): number {
+  return words[at + HASH_LO]!;
+}
+
 export function blockValueLength(words: Uint32Array, at: number): number {
   return words[at + VALUE_LENGTH]!;
 }

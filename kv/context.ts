@@ -1,12 +1,14 @@
-import type { PatronusClient } from '../patronus/index.js';
+import { type PatronusClient, RetCode } from '../patronus/index.js';
 import { Allocator } from './allocator.js';
+import { KvError, KvErrorCode } from './api.js';
 import { BLOCK_HEADER_BYTES } from './block.js';
-import { Directory } from './directory.js';
+import { Directory, type DirectoryImage, readDirectory } from './directory.js';
 import { classUnits } from './free-lists.js';
 import { MAX_KEY_BYTES, SUPERBLOCK_BYTES, subtableBytes, UNIT_BYTES } from './layout.js';
 import { type LeaseCell, LeaseKeeper } from './leases.js';
 import type { Pacing } from './pacing.js';
 import { ResultBytes } from './result-bytes.js';
+import { Splitter } from './splitter.js';
 import { badTable, decodeSuperblock, readWords, type Superblock } from './superblock.js';
 import { Versions } from './versions.js';
 
@@ -16,6 +18,8 @@ const OPEN_ATTEMPTS = 100;
 const OPEN_PAUSE_MS = 20;
 /** Of the leases that the table is opened under, before its own term is known. */
 const OPEN_TERM_NS = 5e9;
+const DIRECTORY_ATTEMPTS = 40;
+const DIRECTORY_PAUSE_MS = 5;
 
 /** Everything that the operations of one table handle share. */
 export class TableContext {
@@ -29,6 +33,10 @@ export class TableContext {
   readonly results = new ResultBytes();
   /** Read lease on the allocation buffer: buckets and blocks. */
   readonly region: LeaseCell;
+  readonly splitter: Splitter;
+  /** Read lease on the superblock. */
+  readonly #superblockCell: LeaseCell;
+  #refreshing: Promise<void> | undefined;
   /** Operations begun again, and accesses that the NIC refused. */
   retries = 0;
   protectionFaults = 0;
@@ -37,13 +45,12 @@ export class TableContext {
   static async open(client: PatronusClient, pacing: Pacing): Promise<TableContext> {
     const node = client.nodes[0];
     if (node === undefined) throw new TypeError('the Patronus client has no memory node');
-    const memoryBytes = node.allocOffset + node.allocBytes;
     for (let attempt = 0; attempt < OPEN_ATTEMPTS; attempt++) {
       const lease = await client.readLease({ offset: 0, size: SUPERBLOCK_BYTES, termNs: OPEN_TERM_NS });
       const words = await readWords(client, lease, 0, SUPERBLOCK_BYTES).finally(() =>
         client.relinquish(lease),
       );
-      const superblock = decodeSuperblock(words, memoryBytes);
+      const superblock = decodeSuperblock(words);
       if (superblock !== undefined) {
         const context = new TableContext(client, pacing, superblock);
         await context.refreshDirectory();
@@ -64,13 +71,7 @@ export class TableContext {
     this.pacing = pacing;
     this.superblock = superblock;
     this.keeper = new LeaseKeeper(client, pacing, termNs);
-    this.directory = new Directory(
-      client,
-      this.keeper,
-      superblock,
-      subtableBytes(superblock.groups),
-      memoryBytes,
-    );
+    this.directory = new Directory(this.keeper, subtableBytes(superblock.groups), memoryBytes);
     this.allocator = new Allocator(
       this.keeper,
       node,
@@ -79,15 +80,45 @@ export class TableContext {
     );
     this.versions = new Versions(this.keeper);
     this.region = this.keeper.cell(node.allocOffset, node.allocBytes, false);
+    this.#superblockCell = this.keeper.cell(0, SUPERBLOCK_BYTES, false);
+    this.splitter = new Splitter(this);
   }
 
-  async refreshDirectory(): Promise<void> {
-    const { client, directory } = this;
-    const lease = await client.readLease({
-      offset: directory.offset,
-      size: directory.bytes,
-      termNs: OPEN_TERM_NS,
-    });
-    await directory.load(lease).finally(() => client.relinquish(lease));
+  /** Brings the cached directory up to date; of calls at the same time only the first reads it. */
+  refreshDirectory(): Promise<void> {
+    this.#refreshing ??= this.readDirectory()
+      .then((image) => this.directory.take(image))
+      .finally(() => {
+        this.#refreshing = undefined;
+      });
+    return this.#refreshing;
+  }
+
+  /** The directory as it is now. */
+  async readDirectory(): Promise<DirectoryImage> {
+    const { client, region } = this;
+    const superblock = this.#superblockCell;
+    const batch = client.createBatch();
+    for (let attempt = 0; attempt < DIRECTORY_ATTEMPTS; attempt++) {
+      const now = client.now();
+      const held = [region.take(now), superblock.take(now)] as const;
+      try {
+        if (held[0] === undefined) await region.acquire();
+        else if (held[1] === undefined) await superblock.acquire();
+        else {
+          const image = await readDirectory(batch, client, held[1].lease, held[0].lease);
+          if (typeof image !== 'number') return image;
+          region.drop(held[0]);
+          superblock.drop(held[1]);
+          if (image !== RetCode.LeaseLocalExpiredErr) {
+            await this.pacing.sleep(DIRECTORY_PAUSE_MS * this.pacing.random());
+          }
+        }
+      } finally {
+        if (held[0] !== undefined) region.release(held[0]);
+        if (held[1] !== undefined) superblock.release(held[1]);
+      }
+    }
+    throw new KvError(KvErrorCode.UNAVAILABLE, 'The memory node does not execute requests');
   }
 }

@@ -4,26 +4,28 @@ import {
   AcquireStatus,
   type Lease,
   ModifyFlag,
-  type NodeLayout,
   type PatronusClient,
 } from '../patronus/index.js';
 import { KvError, KvErrorCode } from './api.js';
 import { toKvError } from './errors.js';
 import {
   BUCKET_BYTES,
+  BUCKET_HEADER,
   bucketHeaderLo,
   DEFAULT_GROUPS,
   DEFAULT_MAX_VALUE_BYTES,
   DIRECTORY_ENTRY_BYTES,
-  directoryEntryHi,
   LAYOUT_VERSION,
-  MAX_GLOBAL_DEPTH,
   MAX_GROUPS,
   MAX_VALUE_BYTES_LIMIT,
   MIN_GROUPS,
+  pointerHi,
+  SB_DIRECTORY_OFFSET,
   SB_STATE_OFFSET,
   SB_VERSION_OFFSET,
+  SplitPhase,
   SUPERBLOCK_BYTES,
+  splitRecordOffset,
   subtableBytes,
   TableState,
   UNIT_BYTES,
@@ -31,11 +33,11 @@ import {
 import { badTable, encodeSuperblock, expectOk, type Superblock } from './superblock.js';
 
 export interface CreateOptions {
-  /** A power of two up to 65536. Default: as many as take about an eighth of the memory. */
+  /** To begin with: a power of two up to 65536, default 1. They are split as they fill up. */
   readonly subtables?: number;
-  /** Bucket groups (21 slots each) of a subtable, 2 to 2047. Default 1365: just under 256 KiB. */
+  /** Bucket groups (21 slots each) of a subtable, 2 to 2047. Default 1365: 256 KiB. */
   readonly groups?: number;
-  /** Default 1 MiB, at most 64 MiB. */
+  /** Default 16 MiB, at most 64 MiB. */
   readonly maxValueBytes?: number;
   /**
    * The term of all leases of all the table's clients, 10 to 60000 ms, default 1000. Freed blocks are reused after a
@@ -44,7 +46,6 @@ export interface CreateOptions {
   readonly termMs?: number;
 }
 
-const INDEX_SHARE = 8;
 const WRITE_BYTES = 256 * 1024;
 const DEFAULT_TERM_MS = 1000;
 
@@ -55,20 +56,14 @@ function integerIn(name: string, value: number, low: number, high: number): numb
   return value;
 }
 
-function defaultSubtables(node: NodeLayout, groups: number): number {
-  const fitting = (node.leaseBytes + node.allocBytes) / INDEX_SHARE / subtableBytes(groups);
-  return 2 ** Math.min(MAX_GLOBAL_DEPTH, Math.max(0, Math.floor(Math.log2(fitting))));
-}
-
 /**
  * Puts an empty table into the memory of the client's first node. Rejects with ERR_KV_BAD_TABLE if that holds a table
  * or somebody is creating one: exactly one of several creators succeeds. Rejects with ERR_KV_NO_MEMORY if the index
  * does not fit; the memory is then as before.
  */
 export async function createTable(client: PatronusClient, options: CreateOptions = {}): Promise<void> {
-  const node = client.nodes[0]!;
   const groups = integerIn('groups', options.groups ?? DEFAULT_GROUPS, MIN_GROUPS, MAX_GROUPS);
-  const subtables = integerIn('subtables', options.subtables ?? defaultSubtables(node, groups), 1, 65536);
+  const subtables = integerIn('subtables', options.subtables ?? 1, 1, 65536);
   const globalDepth = Math.log2(subtables);
   if (!Number.isInteger(globalDepth))
     throw new RangeError(`subtables must be a power of two, not ${subtables}`);
@@ -80,9 +75,8 @@ export async function createTable(client: PatronusClient, options: CreateOptions
   );
   const termMs = integerIn('termMs', options.termMs ?? DEFAULT_TERM_MS, 10, 60_000);
 
-  const sizes = { globalDepth, groups, termMs, maxValueBytes };
   try {
-    await create(client, sizes);
+    await create(client, globalDepth, { groups, termMs, maxValueBytes });
   } catch (error) {
     throw toKvError(error);
   }
@@ -90,9 +84,10 @@ export async function createTable(client: PatronusClient, options: CreateOptions
 
 async function create(
   client: PatronusClient,
-  sizes: Pick<Superblock, 'globalDepth' | 'groups' | 'termMs' | 'maxValueBytes'>,
+  globalDepth: number,
+  sizes: Pick<Superblock, 'groups' | 'termMs' | 'maxValueBytes'>,
 ): Promise<void> {
-  const { globalDepth, groups } = sizes;
+  const { groups } = sizes;
   const subtables = 2 ** globalDepth;
   // The leases of creating don't expire: they end below, or with this client.
   const superblock = await grant(client, { offset: 0, size: SUPERBLOCK_BYTES });
@@ -109,17 +104,16 @@ async function create(
         const at = directoryBytes + i * subtableBytes(groups);
         await write(client, index, at, emptySubtable(groups, globalDepth, i));
         directory[2 * i] = (index.offset + at) >>> 0;
-        directory[2 * i + 1] = directoryEntryHi(index.offset + at, globalDepth);
+        directory[2 * i + 1] = pointerHi(index.offset + at, globalDepth);
       }
       await write(client, index, 0, directory);
       const head = new Uint32Array(SUPERBLOCK_BYTES / 4);
-      encodeSuperblock(
-        { ...sizes, seedLo: randomInt(2 ** 32), seedHi: randomInt(2 ** 32), directoryOffset: index.offset },
-        head,
-      );
+      encodeSuperblock({ ...sizes, seedLo: randomInt(2 ** 32), seedHi: randomInt(2 ** 32) }, head);
+      head[SB_DIRECTORY_OFFSET / 4] = index.offset >>> 0;
+      head[SB_DIRECTORY_OFFSET / 4 + 1] = pointerHi(index.offset, globalDepth);
       // Versions begin anywhere: those of an earlier table, lost with its memory, must not come back.
       head[SB_VERSION_OFFSET / 4] = randomInt(2 ** 16) * 2 ** 16;
-      head[SB_VERSION_OFFSET / 4 + 1] = randomInt(2 ** 20);
+      head[SB_VERSION_OFFSET / 4 + 1] = randomInt(2 ** 15);
       // All but the word of the state.
       await write(client, superblock, SB_STATE_OFFSET + 8, head.slice(2));
       // Publishes everything above: openTable() looks at nothing before it sees this state.
@@ -192,11 +186,14 @@ async function write(
   }
 }
 
-function emptySubtable(groups: number, localDepth: number, suffix: number): Uint32Array {
+/** The image of a subtable without entries. */
+export function emptySubtable(groups: number, localDepth: number, suffix: number, flags = 0): Uint32Array {
   const words = new Uint32Array(subtableBytes(groups) / 4);
-  for (let at = 0; at < words.length; at += BUCKET_BYTES / 4) {
-    words[at] = bucketHeaderLo(localDepth);
-    words[at + 1] = suffix;
+  const record = splitRecordOffset(groups) / 4;
+  for (let at = 0; at < record; at += BUCKET_BYTES / 4) {
+    words[at + BUCKET_HEADER] = bucketHeaderLo(localDepth, flags);
+    words[at + BUCKET_HEADER + 1] = suffix;
   }
+  words[record + 1] = pointerHi(0, localDepth, SplitPhase.None);
   return words;
 }

@@ -1,8 +1,8 @@
 import { RetCode } from '../patronus/index.js';
-import { DONE, type Step } from './operation.js';
+import { BEGIN, DONE, type Step } from './operation.js';
 import { Resolve, WriteOperation } from './write-operation.js';
 
-const Phase = { Begin: 0, Lookup: 1, LookupBlocks: 2, Delete: 3 } as const;
+const Phase = { Begin: BEGIN, Lookup: 1, LookupBlocks: 2, Delete: 3 } as const;
 
 /**
  * Deletes a key: one CAS of its committed slot to 0. Absence is found as a get finds it. Pending slots are not looked
@@ -29,10 +29,7 @@ export class Del extends WriteOperation {
     if (status !== RetCode.Ok) return this.#failed(status);
     switch (this.phase) {
       case Phase.Lookup:
-        if (!this.bucketsServe) {
-          this.phase = Phase.Begin;
-          return this.refreshDirectory();
-        }
+        if (!this.bucketsServe) return this.refreshDirectory();
         this.findCandidates(false, -1);
         return this.#next();
       case Phase.LookupBlocks:
@@ -62,6 +59,7 @@ export class Del extends WriteOperation {
       const index = this.checkedCount++;
       const place = this.places[index]!;
       if (!this.holdsKey(this.words, place)) continue;
+      if (this.isFrozen(this.candidates[index]!)) return this.waitForSplit();
       this.rememberOld(this.candidates[index]!, place);
       this.phase = Phase.Delete;
       return this.decide(this.oldLo, this.oldHi, 0, 0);

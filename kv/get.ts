@@ -9,10 +9,10 @@ import {
   valueOffset,
 } from './block.js';
 import { LARGE_UNITS, slotPointer, slotUnits, UNIT_BYTES } from './layout.js';
-import { CANDIDATE_BYTES, DONE, Operation, type Step } from './operation.js';
+import { BEGIN, CANDIDATE_BYTES, DONE, Operation, type Step } from './operation.js';
 import { versionText } from './versions.js';
 
-const Phase = { Begin: 0, Buckets: 1, Candidates: 2, Whole: 3 } as const;
+const Phase = { Begin: BEGIN, Buckets: 1, Candidates: 2, Whole: 3 } as const;
 
 /**
  * Reads the value of a key. A hit takes effect when the slot's word is read: it was committed then, and the block it
@@ -61,10 +61,7 @@ export class Get extends Operation {
     }
     switch (this.phase) {
       case Phase.Buckets:
-        if (!this.bucketsServe) {
-          this.phase = Phase.Begin;
-          return this.refreshDirectory();
-        }
+        if (!this.bucketsServe) return this.refreshDirectory();
         this.findCandidates(false, -1);
         return this.#next();
       case Phase.Candidates:

@@ -8,22 +8,24 @@ export class KeyHash {
   lo = 0;
   hi = 0;
 
-  /** Low 16 bits: select the directory entry. */
+  /** Its low bits, as many as the directory has, select the directory entry. */
   get suffix(): number {
-    return this.lo & 0xffff;
+    return this.lo;
   }
 
   get fingerprint(): number {
-    return (this.lo >>> 16) & 0xff;
+    return this.hi >>> 24;
   }
 
-  /** Two independent 20-bit parts, one for each combined bucket. */
+  /** 20 bits that select the first combined bucket. */
   get partA(): number {
-    return (this.lo >>> 24) | ((this.hi & 0xfff) << 8);
+    return this.hi & 0xf_ffff;
   }
 
+  /** 20 bits that select the second: mixed from all 64, so that neither the suffix nor the first bucket fixes them. */
   get partB(): number {
-    return this.hi >>> 12;
+    const mixed = Math.imul(this.lo ^ (this.lo >>> 15), 0x2c1b_3c6d) ^ Math.imul(this.hi, 0x297a_2d39);
+    return Math.imul(mixed ^ (mixed >>> 15), 0x1b56_c4e9) >>> 12;
   }
 }
 

@@ -9,14 +9,14 @@ export const UNIT_BYTES = 64;
 export const MAX_KEY_BYTES = 4096;
 /** Upper bound of a table's own limit: block sizes stay far below 2^31. */
 export const MAX_VALUE_BYTES_LIMIT = 64 * 1024 * 1024;
-export const DEFAULT_MAX_VALUE_BYTES = 1024 * 1024;
+export const DEFAULT_MAX_VALUE_BYTES = 16 * 1024 * 1024;
 
 // ---- superblock: at offset 0 of the node's lease buffer
 
 export const SUPERBLOCK_BYTES = 4096;
 export const MAGIC_LO = 0x5652_4b50; // "PKRV"
 export const MAGIC_HI = 0x424c_4254; // "TBLB"
-export const LAYOUT_VERSION = 1;
+export const LAYOUT_VERSION = 2;
 export const TableState = { Empty: 0, Creating: 1, Ready: 2 } as const;
 
 /** Indexes of 32-bit words. */
@@ -26,25 +26,35 @@ export const SB_MAGIC_LO = 2;
 export const SB_MAGIC_HI = 3;
 export const SB_SEED_LO = 4;
 export const SB_SEED_HI = 5;
-export const SB_GLOBAL_DEPTH = 6;
-export const SB_GROUPS = 7;
-export const SB_DIRECTORY_LO = 8;
-export const SB_DIRECTORY_HI = 9;
-export const SB_TERM_MS = 10;
-export const SB_MAX_VALUE_BYTES = 11;
+export const SB_GROUPS = 6;
+export const SB_TERM_MS = 7;
+export const SB_MAX_VALUE_BYTES = 8;
 /** (layout version, state): one 64-bit word, moved by CAS. */
 export const SB_STATE_OFFSET = 0;
 /** Of the counter that write versions are taken from; on a line of its own, so that it can be leased alone. */
 export const SB_VERSION_OFFSET = 64;
 export const SB_VERSION_BYTES = 64;
+/** Of the word that says where the directory is: pointer 48 | global depth 8 | zero 8. Leased alone too. */
+export const SB_DIRECTORY_OFFSET = 128;
+export const SB_DIRECTORY_BYTES = 64;
 
 // ---- directory: 2^globalDepth entries of 8 bytes: pointer 48 | local depth 8 | zero 8
 
-export const MAX_GLOBAL_DEPTH = 16;
+/** Suffixes have 32 bits. 2^31 subtables of the usual size are more than 48-bit addresses reach. */
+export const MAX_DEPTH = 31;
 export const DIRECTORY_ENTRY_BYTES = 8;
 
-export function directoryEntryHi(offset: number, localDepth: number): number {
-  return Math.floor(offset / 0x1_0000_0000) | (localDepth << 16);
+/** High half of a directory entry, of the superblock's word for the directory, and of a subtable's split record. */
+export function pointerHi(offset: number, low: number, high = 0): number {
+  return Math.floor(offset / 0x1_0000_0000) | (low << 16) | (high << 24);
+}
+
+export function pointerOf(lo: number, hi: number): number {
+  return lo + (hi & 0xffff) * 0x1_0000_0000;
+}
+
+export function suffixMask(depth: number): number {
+  return (2 ** depth - 1) | 0;
 }
 
 // ---- subtable: groups of main | overflow | main
@@ -60,15 +70,32 @@ export const MIN_GROUPS = 2;
 /** part (20 bits) * 2 * groups has to stay below 2^32. */
 export const MAX_GROUPS = 2047;
 
+/** The buckets, then a line with the split record. */
 export function subtableBytes(groups: number): number {
-  return groups * GROUP_BYTES;
+  return groups * GROUP_BYTES + UNIT_BYTES;
 }
 
-/** Marks a bucket as initialised, so that zeroed memory is never taken for an empty bucket of depth 0. */
-export const BUCKET_MARK = 0x424b_5400;
+/**
+ * The split record, offset in the subtable: pointer 48 | local depth 8 | phase 8. The pointer is where the new subtable is
+ * while a split is under way. Changed only under the split lock.
+ */
+export function splitRecordOffset(groups: number): number {
+  return groups * GROUP_BYTES;
+}
+export const SplitPhase = { None: 0, Copy: 1, Switch: 2 } as const;
 
-export function bucketHeaderLo(localDepth: number): number {
-  return BUCKET_MARK | localDepth;
+/** The header is the last word of its bucket: a read has seen the slots when it comes to the header. Index of a 32-bit word. */
+export const BUCKET_HEADER = BUCKET_BYTES / 4 - 2;
+/** Marks a bucket as initialised, so that zeroed memory is never taken for an empty bucket of depth 0. */
+export const BUCKET_MARK = 0x424b_0000;
+/** The entries that belong in the new subtable are being copied: no new ones, and those marked FROZEN don't change. */
+export const SPLITTING = 0x100;
+/** A new subtable that is readable already, while the old one may still be read too: nothing in it changes. */
+export const FILLING = 0x200;
+const FLAGS = SPLITTING | FILLING;
+
+export function bucketHeaderLo(localDepth: number, flags = 0): number {
+  return BUCKET_MARK | flags | localDepth;
 }
 
 /**
@@ -81,16 +108,23 @@ export function bucketServes(
   cachedDepth: number,
   suffix: number,
 ): boolean {
-  if ((headerLo & 0xffff_ff00) !== BUCKET_MARK) return false;
-  const headerDepth = headerLo & 0xff;
-  const mask = (1 << Math.max(headerDepth, cachedDepth)) - 1;
-  return (headerSuffix & mask) === (suffix & mask);
+  if ((headerLo & 0xffff_fc00) !== BUCKET_MARK) return false;
+  const mask = suffixMask(Math.max(headerLo & 0xff, cachedDepth));
+  return ((headerSuffix ^ suffix) & mask) === 0;
+}
+
+/** Whether an entry of a key with this suffix may be inserted into a bucket that serves it. */
+export function bucketTakes(headerLo: number, suffix: number): boolean {
+  const flags = headerLo & FLAGS;
+  return flags === 0 || (flags === SPLITTING && ((suffix >>> (headerLo & 0xff)) & 1) === 0);
 }
 
 // ---- slot: pointer 48 | length 8 (units) | fingerprint 8; zero = empty
 
 /** Bit 0 of the pointer, free because blocks are 64-byte aligned: inserted, not committed yet. */
 export const PENDING = 1;
+/** Bit 1: committed, and being moved into a new subtable. Readable; not to be changed by anybody but the splitter. */
+export const FROZEN = 2;
 /** Slot length of blocks of this many units or more: their size is in their header. */
 export const LARGE_UNITS = 255;
 
@@ -101,7 +135,7 @@ export function slotHi(offset: number, units: number, fingerprint: number): numb
 }
 
 export function slotPointer(lo: number, hi: number): number {
-  return ((lo & ~PENDING) >>> 0) + (hi & 0xffff) * 0x1_0000_0000;
+  return ((lo & ~(PENDING | FROZEN)) >>> 0) + (hi & 0xffff) * 0x1_0000_0000;
 }
 
 export function slotUnits(hi: number): number {

@@ -7,8 +7,12 @@ import { toKvError } from './errors.js';
 import { combinedBucket, hashKey, KeyHash, secondBucket } from './hash.js';
 import {
   BUCKET_BYTES,
+  BUCKET_HEADER,
   bucketServes,
+  bucketTakes,
   COMBINED_BYTES,
+  FILLING,
+  FROZEN,
   GROUP_BYTES,
   MAX_KEY_BYTES,
   PENDING,
@@ -24,12 +28,18 @@ import type { HeldLease, LeaseCell } from './leases.js';
  */
 export type Step = number | Promise<number>;
 export const DONE = -1;
+/** The phase in which an Ok begins an attempt. */
+export const BEGIN = 0;
 
 /** Attempts before an operation gives up with CONTENTION or UNAVAILABLE. */
 const MAX_ATTEMPTS = 40;
 /** Attempts that follow each other at once; later ones pause. */
 const EAGER_ATTEMPTS = 2;
 const MAX_PAUSE_MS = 32;
+
+/** How long an operation waits for splits: terms, and at least. */
+const SPLIT_PATIENCE_TERMS = 20;
+const MIN_SPLIT_PATIENCE_NS = 20e9;
 
 const MAX_BATCH = 16;
 export const SCRATCH_BYTES = 8192;
@@ -81,6 +91,7 @@ export abstract class Operation {
   /** What emptySlotIn() has seen: empty slots in that combined bucket, and some pending slot in either. */
   protected freeSlots = 0;
   protected pendingSlot = -1;
+  #splitPatienceNs = 0;
   #bucketA = 0;
   #bucketB = 0;
   /** Of the image, per combined bucket: whether its main bucket comes first, before the overflow bucket. */
@@ -128,6 +139,7 @@ export abstract class Operation {
     }
     this.keyLength = length;
     this.attempt = 0;
+    this.#splitPatienceNs = 0;
     const { superblock } = this.context;
     hashKey(keyWords, length, superblock.seedLo, superblock.seedHi, this.hash);
   }
@@ -136,8 +148,7 @@ export abstract class Operation {
   protected locate(): void {
     const { directory, superblock } = this.context;
     const { groups } = superblock;
-    const { entries } = directory;
-    const subtable = entries[this.hash.suffix & (entries.length - 1)]!;
+    const subtable = directory.subtableOf(this.hash.suffix);
     const a = combinedBucket(this.hash.partA, groups);
     const b = secondBucket(this.hash.partB, a, groups);
     this.subtable = subtable;
@@ -236,10 +247,34 @@ export abstract class Operation {
     const { words } = this;
     const { localDepth } = this.subtable;
     const { suffix } = this.hash;
-    return (
-      bucketServes(words[0]!, words[1]!, localDepth, suffix) &&
-      bucketServes(words[COMBINED_WORDS]!, words[COMBINED_WORDS + 1]!, localDepth, suffix)
-    );
+    for (let header = BUCKET_HEADER; header < BUCKETS_WORDS; header += BUCKET_WORDS) {
+      if (!bucketServes(words[header]!, words[header + 1]!, localDepth, suffix)) return false;
+    }
+    return true;
+  }
+
+  /** Whether the key may be inserted into the buckets just read. */
+  protected get bucketsTake(): boolean {
+    const { words } = this;
+    const { suffix } = this.hash;
+    for (let header = BUCKET_HEADER; header < BUCKETS_WORDS; header += BUCKET_WORDS) {
+      if (!bucketTakes(words[header]!, suffix)) return false;
+    }
+    return true;
+  }
+
+  /** Whether one of the buckets just read is of a new subtable that is not open to writers yet. */
+  protected get bucketsFilling(): boolean {
+    const { words } = this;
+    for (let header = BUCKET_HEADER; header < BUCKETS_WORDS; header += BUCKET_WORDS) {
+      if ((words[header]! & FILLING) !== 0) return true;
+    }
+    return false;
+  }
+
+  /** Whether the entry found in a slot can't be changed now. */
+  protected isFrozen(slot: number): boolean {
+    return (this.words[slot]! & FROZEN) !== 0 || this.bucketsFilling;
   }
 
   /**
@@ -254,7 +289,7 @@ export abstract class Operation {
     this.freeSlots = 0;
     if (combined === 0) this.pendingSlot = -1;
     for (let bucket = first; bucket < first + COMBINED_WORDS; bucket += BUCKET_WORDS) {
-      for (let slot = bucket + 2; slot < bucket + BUCKET_WORDS; slot += 2) {
+      for (let slot = bucket; slot < bucket + BUCKET_HEADER; slot += 2) {
         if (words[slot + 1] === 0) {
           this.freeSlots++;
           if (empty < 0 || (bucket === main && empty < main)) empty = slot;
@@ -270,7 +305,7 @@ export abstract class Operation {
     const { fingerprint } = this.hash;
     let count = 0;
     for (let bucket = 0; bucket < BUCKETS_WORDS; bucket += BUCKET_WORDS) {
-      for (let slot = bucket + 2; slot < bucket + BUCKET_WORDS; slot += 2) {
+      for (let slot = bucket; slot < bucket + BUCKET_HEADER; slot += 2) {
         const hi = words[slot + 1]!;
         if (hi >>> 24 !== fingerprint || hi === 0 || slot === except) continue;
         if (withPending || (words[slot]! & PENDING) === 0) candidates[count++] = slot;
@@ -312,11 +347,37 @@ export abstract class Operation {
     return (this.words[slot]! & PENDING) !== 0;
   }
 
-  /** The index is newer than the cached directory. */
+  /** The index is newer than the cached directory. Then begins anew. */
   protected refreshDirectory(): Step {
+    this.phase = BEGIN;
     this.#countAttempt(RetCode.CacheStale);
     this.releaseLeases();
     return this.context.refreshDirectory().then(() => RetCode.Ok);
+  }
+
+  /** Entries of the key's subtable are being moved: begins anew when that is done, or does what a dead client has left. */
+  protected waitForSplit(): Step {
+    const { context } = this;
+    const now = context.client.now();
+    if (this.#splitPatienceNs === 0) {
+      this.#splitPatienceNs =
+        now + Math.max(MIN_SPLIT_PATIENCE_NS, SPLIT_PATIENCE_TERMS * context.keeper.termNs);
+    } else if (now > this.#splitPatienceNs) {
+      this.giveUp(
+        new KvError(KvErrorCode.CONTENTION, 'The index is being split for too long; nothing was changed'),
+      );
+    }
+    this.phase = BEGIN;
+    const isNew = this.bucketsFilling;
+    this.releaseLeases();
+    return context.splitter.finish(this.subtable, isNew);
+  }
+
+  /** The key's buckets are full: begins anew when the subtable has been split. */
+  protected growTable(): Step {
+    this.phase = BEGIN;
+    this.releaseLeases();
+    return this.context.splitter.grow(this.subtable);
   }
 
   /**

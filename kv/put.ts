@@ -1,16 +1,16 @@
 import { type RdmaBuffer, RetCode } from '../patronus/index.js';
-import { KvError, KvErrorCode, type PutResult } from './api.js';
+import type { KvError, PutResult } from './api.js';
 import { blockUnits, blockVersion, fillBlock, sealBlock } from './block.js';
 import type { TableContext } from './context.js';
 import { classUnits } from './free-lists.js';
 import { PENDING, slotHi, UNIT_BYTES } from './layout.js';
 import type { HeldLease } from './leases.js';
-import { DONE, SCRATCH_BYTES, type Step } from './operation.js';
+import { BEGIN, DONE, SCRATCH_BYTES, type Step } from './operation.js';
 import { versionText } from './versions.js';
 import { Resolve, WriteOperation } from './write-operation.js';
 
 const Phase = {
-  Begin: 0,
+  Begin: BEGIN,
   Lookup: 2,
   LookupBlocks: 3,
   Update: 4,
@@ -234,10 +234,7 @@ export class Put extends WriteOperation {
 
   #looked(): Step {
     this.#written = true;
-    if (!this.bucketsServe) {
-      this.phase = Phase.Begin;
-      return this.refreshDirectory();
-    }
+    if (!this.bucketsServe) return this.refreshDirectory();
     this.findCandidates(true, -1);
     this.#startMatching();
     if (this.candidateCount === 0) return this.#choose();
@@ -259,6 +256,7 @@ export class Put extends WriteOperation {
       this.#result = { outcome: 'refused', version };
       return DONE;
     }
+    if (this.isFrozen(this.slot)) return this.waitForSplit();
     this.phase = Phase.Update;
     this.#deciding = Phase.Update;
     this.#exposed = true;
@@ -279,6 +277,7 @@ export class Put extends WriteOperation {
 
   /** The key has no committed slot: choose an empty one in the combined bucket that has more of them. */
   #choose(): Step {
+    if (!this.bucketsTake) return this.waitForSplit();
     if (this.#pendingFirst >= 0) return this.#giveWayOrKill(this.#pendingFirst);
     const a = this.emptySlotIn(0);
     const freeInA = this.freeSlots;
@@ -288,7 +287,7 @@ export class Put extends WriteOperation {
       return this.reserve();
     }
     if (this.pendingSlot >= 0) return this.#giveWayOrKill(this.pendingSlot);
-    throw new KvError(KvErrorCode.TABLE_FULL, 'The buckets of the key have no free slot');
+    return this.growTable();
   }
 
   /** Somebody's pending slot is in the way: time for its owner first, then out with it. */
@@ -319,6 +318,8 @@ export class Put extends WriteOperation {
       this.#reserved = false;
       return this.#restart(RetCode.Retry);
     }
+    // A split has begun since the lookup: this entry would not move with the others.
+    if (!this.bucketsServe || !this.bucketsTake) return this.#withdraw();
     this.findCandidates(true, slot);
     this.#startMatching();
     if (this.candidateCount === 0) return this.#commitOwn();

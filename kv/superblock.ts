@@ -4,13 +4,9 @@ import {
   LAYOUT_VERSION,
   MAGIC_HI,
   MAGIC_LO,
-  MAX_GLOBAL_DEPTH,
   MAX_GROUPS,
   MAX_VALUE_BYTES_LIMIT,
   MIN_GROUPS,
-  SB_DIRECTORY_HI,
-  SB_DIRECTORY_LO,
-  SB_GLOBAL_DEPTH,
   SB_GROUPS,
   SB_LAYOUT_VERSION,
   SB_MAGIC_HI,
@@ -20,7 +16,6 @@ import {
   SB_SEED_LO,
   SB_STATE,
   SB_TERM_MS,
-  SUPERBLOCK_BYTES,
   TableState,
 } from './layout.js';
 
@@ -28,10 +23,8 @@ import {
 export interface Superblock {
   readonly seedLo: number;
   readonly seedHi: number;
-  readonly globalDepth: number;
   /** Bucket groups of each subtable. */
   readonly groups: number;
-  readonly directoryOffset: number;
   /** The one lease term of all clients of the table. */
   readonly termMs: number;
   readonly maxValueBytes: number;
@@ -43,16 +36,13 @@ export function encodeSuperblock(superblock: Superblock, words: Uint32Array): vo
   words[SB_MAGIC_HI] = MAGIC_HI;
   words[SB_SEED_LO] = superblock.seedLo;
   words[SB_SEED_HI] = superblock.seedHi;
-  words[SB_GLOBAL_DEPTH] = superblock.globalDepth;
   words[SB_GROUPS] = superblock.groups;
-  words[SB_DIRECTORY_LO] = superblock.directoryOffset >>> 0;
-  words[SB_DIRECTORY_HI] = Math.floor(superblock.directoryOffset / 0x1_0000_0000);
   words[SB_TERM_MS] = superblock.termMs;
   words[SB_MAX_VALUE_BYTES] = superblock.maxValueBytes;
 }
 
 /** Undefined while no table has been published. Throws BAD_TABLE for anything but a table of this version. */
-export function decodeSuperblock(words: Uint32Array, memoryBytes: number): Superblock | undefined {
+export function decodeSuperblock(words: Uint32Array): Superblock | undefined {
   const state = words[SB_STATE]!;
   if (state !== TableState.Ready) {
     if (words[SB_LAYOUT_VERSION] === 0 && state === TableState.Empty) return undefined;
@@ -67,21 +57,13 @@ export function decodeSuperblock(words: Uint32Array, memoryBytes: number): Super
   const superblock: Superblock = {
     seedLo: words[SB_SEED_LO]!,
     seedHi: words[SB_SEED_HI]!,
-    globalDepth: words[SB_GLOBAL_DEPTH]!,
     groups: words[SB_GROUPS]!,
-    directoryOffset: words[SB_DIRECTORY_LO]! + words[SB_DIRECTORY_HI]! * 0x1_0000_0000,
     termMs: words[SB_TERM_MS]!,
     maxValueBytes: words[SB_MAX_VALUE_BYTES]!,
   };
-  const { globalDepth, groups, directoryOffset, termMs, maxValueBytes } = superblock;
+  const { groups, termMs, maxValueBytes } = superblock;
   const sound =
-    globalDepth <= MAX_GLOBAL_DEPTH &&
-    groups >= MIN_GROUPS &&
-    groups <= MAX_GROUPS &&
-    directoryOffset >= SUPERBLOCK_BYTES &&
-    directoryOffset < memoryBytes &&
-    termMs >= 1 &&
-    maxValueBytes <= MAX_VALUE_BYTES_LIMIT;
+    groups >= MIN_GROUPS && groups <= MAX_GROUPS && termMs >= 1 && maxValueBytes <= MAX_VALUE_BYTES_LIMIT;
   if (!sound) throw badTable('the superblock is damaged');
   return superblock;
 }

@@ -116,6 +116,7 @@ export class Table implements Kv {
       gets: this.#gets,
       puts: this.#puts,
       dels: this.#dels,
+      splits: context.splitter.splits,
       retries: context.retries,
       leaseRenewals: context.keeper.renewals,
       protectionFaults: context.protectionFaults,
@@ -129,6 +130,10 @@ export class Table implements Kv {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  protected newGet(): Get {
+    return new Get(this.context);
   }
 
   protected newPut(): Put {
@@ -168,7 +173,7 @@ export class Table implements Kv {
   }
 
   #get<T>(key: Uint8Array, presenceOnly: boolean, resultOf: (operation: Get) => T): Promise<T> {
-    const operation = this.#freeGets.pop() ?? new Get(this.context);
+    const operation = this.#freeGets.pop() ?? this.newGet();
     operation.start(key, presenceOnly);
     return this.#run(operation, resultOf, this.#freeGets);
   }

@@ -2,7 +2,7 @@ import { RetCode } from '../patronus/index.js';
 import { KvError, KvErrorCode } from './api.js';
 import { blockKeyLength, blockUnits, blockValueLength } from './block.js';
 import { classUnits } from './free-lists.js';
-import { LARGE_UNITS, slotPointer, slotUnits } from './layout.js';
+import { FROZEN, LARGE_UNITS, slotPointer, slotUnits } from './layout.js';
 import { Operation, type Step } from './operation.js';
 
 /** How the CAS that makes a write visible stands. */
@@ -108,7 +108,8 @@ export abstract class WriteOperation extends Operation {
   /** Takes the image that readToResolve() brought: whether the CAS to this word was executed; throws if unknowable. */
   protected resolve(expectedLo: number, expectedHi: number, desiredLo: number, desiredHi: number): boolean {
     const { words, slot } = this;
-    const lo = words[slot]!;
+    // A split changes the mark of an entry, and nothing else, before it empties the slot.
+    const lo = (words[slot]! & ~FROZEN) >>> 0;
     const hi = words[slot + 1]!;
     const mine = lo === desiredLo && hi === desiredHi && hi !== 0;
     if (!mine && (lo !== expectedLo || hi !== expectedHi)) throw new Error('the slot has changed since');

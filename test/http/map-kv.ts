@@ -65,6 +65,7 @@ export class MapKv implements Kv {
       gets,
       puts,
       dels,
+      splits: 0,
       retries: 0,
       leaseRenewals: 0,
       protectionFaults: 0,

@@ -49,6 +49,8 @@ export class FakeNode {
   /** Asked before each operation. */
   fault: (operation: FakeOperation) => Fault = () => undefined;
 
+  readonly #locks = new Map<number, FakeLease>();
+
   constructor(allocBytes: number) {
     this.layout = { nodeId: 0, leaseBytes: LEASE_BYTES, allocOffset: ALLOC_OFFSET, allocBytes };
     const memory = new ArrayBuffer(ALLOC_OFFSET + allocBytes);
@@ -79,10 +81,15 @@ export class FakeNode {
     ) {
       return { status: AcquireStatus.AddressOutOfRangeErr, lease: undefined };
     }
+    if (flags & AcquireFlag.WithConflictDetect) {
+      const holder = this.#locks.get(offset);
+      if (holder?.live) return { status: AcquireStatus.LockedErr, lease: undefined };
+    }
     const deadline =
       flags & AcquireFlag.NoGc ? Number.POSITIVE_INFINITY : this.clockNs + Math.max(1, request.termNs);
     const lease = new FakeLease(this, offset, request.size, writable, deadline);
     this.liveLeases.add(lease);
+    if (flags & AcquireFlag.WithConflictDetect) this.#locks.set(offset, lease);
     return { status: AcquireStatus.Success, lease };
   }
 
@@ -138,7 +145,7 @@ export class FakeLease implements Lease {
   readonly offset: number;
   readonly size: number;
   readonly writable: boolean;
-  readonly deadlineNs: number;
+  deadlineNs: number;
   ended = false;
 
   constructor(node: FakeNode, offset: number, size: number, writable: boolean, deadlineNs: number) {
@@ -249,8 +256,9 @@ class FakeBatch implements Batch {
     if (this.#underWay) throw new Error('the batch is under way');
     const operations = this.#operations;
     this.#operations = [];
-    if (operations.some(({ lease }) => !lease.live)) return RetCode.LeaseLocalExpiredErr;
     const { node, scheduler } = this.#client;
+    if (this.#client.dead) return new Promise<RetCode>(() => {});
+    if (operations.some(({ lease }) => !lease.live)) return RetCode.LeaseLocalExpiredErr;
     this.executed = 0;
     if (scheduler === undefined) {
       let status: RetCode = RetCode.Ok;
@@ -262,7 +270,8 @@ class FakeBatch implements Batch {
       return status;
     }
     this.#underWay = true;
-    return scheduler.perform(this.#steps(operations, scheduler)).then((status) => {
+    return scheduler.perform(this.#client, this.#steps(operations, scheduler)).then((status) => {
+      if (this.#client.dead) return new Promise<RetCode>(() => {});
       this.#underWay = false;
       return status;
     });
@@ -283,6 +292,10 @@ class FakeBatch implements Batch {
       ] as const) {
         if (from === to) continue;
         yield;
+        this.#client.accesses++;
+        if (this.#client.accesses === this.#client.diesAt) this.#client.die();
+        if (this.#client.dead) return RetCode.Ok;
+        if (this.#client.pausesNow) yield;
         const status = run(this.#client.node, operation, from, to);
         if (status !== RetCode.Ok) return status;
       }
@@ -338,23 +351,54 @@ export class FakeClient implements PatronusClient {
   readonly nodes: readonly NodeLayout[];
   readonly epsilonNs = 0;
   buffersOut = 0;
+  /** The process is gone: nothing that it sends arrives, and it never hears anything again. */
+  dead = false;
+  readonly death: Promise<void>;
+  die!: () => void;
+  /** Pieces of accesses so far, and the one that it dies before. */
+  accesses = 0;
+  diesAt = 0;
+  /** The process stands still until then. */
+  pausedUntilNs = 0;
+  #pauseAt = 0;
+  #pauseNs = 0;
   readonly #free = new Map<number, FakeBuffer[]>();
 
   constructor(node: FakeNode, scheduler: Scheduler | undefined) {
     this.node = node;
     this.scheduler = scheduler;
     this.nodes = [node.layout];
+    this.death = new Promise((resolve) => {
+      this.die = () => {
+        this.dead = true;
+        resolve();
+      };
+    });
   }
 
   now(): number {
     return this.node.clockNs;
   }
 
+  /** At this piece of an access the process stands still for so long, between its check of the leases and the access. */
+  pauseAt(access: number, ns: number): void {
+    this.#pauseAt = access;
+    this.#pauseNs = ns;
+  }
+
+  get pausesNow(): boolean {
+    if (this.accesses !== this.#pauseAt) return false;
+    this.pausedUntilNs = this.node.clockNs + this.#pauseNs;
+    return true;
+  }
+
   async getRlease(request: AcquireRequest): Promise<AcquireResult> {
+    if (this.scheduler !== undefined || this.dead) await this.#message();
     return this.node.acquire(request, false);
   }
 
   async getWlease(request: AcquireRequest): Promise<AcquireResult> {
+    if (this.scheduler !== undefined || this.dead) await this.#message();
     return this.node.acquire(request, true);
   }
 
@@ -367,12 +411,21 @@ export class FakeClient implements PatronusClient {
   }
 
   async relinquish(lease: Lease, flags = 0): Promise<RetCode> {
+    if (this.scheduler !== undefined || this.dead) await this.#message();
     const held = lease as FakeLease;
     if (!held.live) return RetCode.NotFound;
     held.ended = true;
     this.node.liveLeases.delete(held);
     if (flags & ModifyFlag.WithDeallocation && !this.node.allocated.delete(held.offset))
       return RetCode.Invalid;
+    return RetCode.Ok;
+  }
+
+  async extend(lease: Lease, ns: number): Promise<RetCode> {
+    if (this.scheduler !== undefined || this.dead) await this.#message();
+    const held = lease as FakeLease;
+    if (!held.live) return RetCode.LeaseLocalExpiredErr;
+    held.deadlineNs += ns;
     return RetCode.Ok;
   }
 
@@ -451,11 +504,23 @@ export class FakeClient implements PatronusClient {
 
   async [Symbol.asyncDispose](): Promise<void> {}
 
+  /** A message to the node takes a turn, as an access does. */
+  async #message(): Promise<void> {
+    if (this.dead) await new Promise(() => {});
+    await this.scheduler?.perform(this, turn());
+    if (this.dead) await new Promise(() => {});
+  }
+
   #one(prepare: (batch: Batch) => RetCode): MaybePromise<RetCode> {
     const batch = this.createBatch();
     const status = prepare(batch);
     return status === RetCode.Ok ? batch.commit() : status;
   }
+}
+
+function* turn(): Generator<undefined, RetCode> {
+  yield;
+  return RetCode.Ok;
 }
 
 /** A node with room for a small table. */

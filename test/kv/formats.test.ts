@@ -15,8 +15,11 @@ import {
   BUCKET_MARK,
   bucketHeaderLo,
   bucketServes,
+  bucketTakes,
   COMBINED_BYTES,
   DEFAULT_GROUPS,
+  FILLING,
+  FROZEN,
   GROUP_BYTES,
   LARGE_UNITS,
   MAX_GROUPS,
@@ -24,6 +27,7 @@ import {
   SB_MAX_VALUE_BYTES,
   SB_VERSION_OFFSET,
   SLOTS_PER_BUCKET,
+  SPLITTING,
   slotHi,
   slotPointer,
   slotUnits,
@@ -105,19 +109,26 @@ describe('hash', () => {
     }
   });
 
-  test('its parts are disjoint and cover all 64 bits', () => {
+  test("its parts don't follow from each other", () => {
+    const random = seeded(4);
     const hash = new KeyHash();
     for (let bit = 0; bit < 64; bit++) {
-      hash.lo = bit < 32 ? (1 << bit) >>> 0 : 0;
-      hash.hi = bit < 32 ? 0 : (1 << (bit - 32)) >>> 0;
-      const parts = [hash.suffix, hash.fingerprint, hash.partA, hash.partB];
-      expect(parts.filter((part) => part !== 0)).toHaveLength(1);
+      // The second bucket depends on every bit, the others on none of each other's.
+      let changed = 0;
+      for (let i = 0; i < 64; i++) {
+        hash.lo = Math.floor(random() * 2 ** 32);
+        hash.hi = Math.floor(random() * 2 ** 32);
+        const before = [hash.suffix, hash.fingerprint, hash.partA, hash.partB];
+        if (bit < 32) hash.lo = (hash.lo ^ (1 << bit)) >>> 0;
+        else hash.hi = (hash.hi ^ (1 << (bit - 32))) >>> 0;
+        const after = [hash.suffix, hash.fingerprint, hash.partA, hash.partB];
+        if (after[3] !== before[3]) changed++;
+        const others = [0, 1, 2].filter((part) => after[part] !== before[part]);
+        expect(others.length).toBeLessThanOrEqual(1);
+        for (const part of after.slice(1)) expect(part).toBeLessThan(2 ** 20);
+      }
+      expect(changed).toBeGreaterThan(40);
     }
-    hash.lo = 0xffff_ffff;
-    hash.hi = 0xffff_ffff;
-    expect([hash.suffix, hash.fingerprint, hash.partA, hash.partB]).toEqual([
-      0xffff, 0xff, 0xf_ffff, 0xf_ffff,
-    ]);
   });
 
   test('the two combined buckets are of different groups and spread evenly', () => {
@@ -140,7 +151,7 @@ describe('hash', () => {
 
 describe('layout', () => {
   test('sizes fit together', () => {
-    expect(subtableBytes(DEFAULT_GROUPS)).toBeLessThanOrEqual(256 * 1024);
+    expect(subtableBytes(DEFAULT_GROUPS)).toBe(256 * 1024);
     expect(8 + SLOTS_PER_BUCKET * 8).toBe(64);
     expect(GROUP_BYTES).toBe(COMBINED_BYTES + 64);
     expect((2 ** 20 - 1) * 2 * MAX_GROUPS).toBeLessThan(2 ** 32);
@@ -153,6 +164,7 @@ describe('layout', () => {
         for (const fingerprint of [0, 1, 0x80, 0xff]) {
           const hi = slotHi(offset, units, fingerprint);
           expect(slotPointer(((offset % 2 ** 32) | PENDING) >>> 0, hi)).toBe(offset);
+          expect(slotPointer(((offset % 2 ** 32) | FROZEN) >>> 0, hi)).toBe(offset);
           expect(slotPointer(offset % 2 ** 32, hi)).toBe(offset);
           expect(slotUnits(hi)).toBe(Math.min(units, LARGE_UNITS));
           expect(hi >>> 24).toBe(fingerprint);
@@ -169,7 +181,17 @@ describe('layout', () => {
     expect(bucketServes(bucketHeaderLo(3), 0b001, 2, 0b1101)).toBe(false);
     expect(bucketServes(bucketHeaderLo(2), 0b10, 2, 0b1101)).toBe(false);
     expect(bucketServes(0, 0, 0, 0)).toBe(false);
-    expect(BUCKET_MARK & 0xff).toBe(0);
+    // While it is being split or filled it still serves its readers, at any depth.
+    expect(bucketServes(bucketHeaderLo(31, SPLITTING), 0x1234_5678, 31, 0x9234_5678)).toBe(true);
+    expect(bucketServes(bucketHeaderLo(2, FILLING), 0b01, 2, 0b1101)).toBe(true);
+  });
+
+  test('a bucket that is being split takes the keys that stay', () => {
+    expect(bucketTakes(bucketHeaderLo(2), 0b1101)).toBe(true);
+    expect(bucketTakes(bucketHeaderLo(2, SPLITTING), 0b1001)).toBe(true);
+    expect(bucketTakes(bucketHeaderLo(2, SPLITTING), 0b1101)).toBe(false);
+    expect(bucketTakes(bucketHeaderLo(2, FILLING), 0b1001)).toBe(false);
+    expect(BUCKET_MARK & 0xffff).toBe(0);
   });
 });
 

@@ -3,7 +3,13 @@ import type { RetCode } from '../../patronus/index.js';
 import type { FakeNode } from './fake-patronus.js';
 import { seeded } from './random.js';
 
+/** Whose process may stand still. */
+interface Actor {
+  readonly pausedUntilNs: number;
+}
+
 interface Task {
+  readonly actor: Actor;
   readonly steps: Generator<undefined, RetCode>;
   readonly resolve: (status: RetCode) => void;
 }
@@ -34,8 +40,8 @@ export class Scheduler implements Pacing {
     this.random = seeded(seed);
   }
 
-  perform(steps: Generator<undefined, RetCode>): Promise<RetCode> {
-    return new Promise((resolve) => this.#tasks.push({ steps, resolve }));
+  perform(actor: Actor, steps: Generator<undefined, RetCode>): Promise<RetCode> {
+    return new Promise((resolve) => this.#tasks.push({ actor, steps, resolve }));
   }
 
   sleep(ms: number): Promise<void> {
@@ -68,12 +74,20 @@ export class Scheduler implements Pacing {
       return false;
     }
     this.#node.clockNs += this.stepNs;
-    const index = Math.floor(this.random() * this.#tasks.length);
+    let index = Math.floor(this.random() * this.#tasks.length);
+    for (let i = 0; i < this.#tasks.length && this.#paused(index); i++)
+      index = (index + 1) % this.#tasks.length;
     const task = this.#tasks[index]!;
+    // Only those who stand still have something to do: time goes on until one wakes.
+    this.#node.clockNs = Math.max(this.#node.clockNs, task.actor.pausedUntilNs);
     const { done, value } = task.steps.next();
     if (!done) return true;
     this.#tasks.splice(index, 1);
     task.resolve(value);
     return false;
+  }
+
+  #paused(index: number): boolean {
+    return this.#tasks[index]!.actor.pausedUntilNs > this.#node.clockNs;
   }
 }

@@ -194,29 +194,35 @@ describe('against a model', () => {
     expect(full === 0 || groups < 20).toBe(true);
   });
 
-  test('a full table refuses new keys, changes nothing and still takes updates', async () => {
+  test('a table grows from one subtable as far as the memory goes', async () => {
     const { node, kv } = await open({ groups: 2, subtables: 1 });
-    expect(kv.stats().slots).toBe(42);
-    const there: string[] = [];
-    const refused: string[] = [];
-    for (let i = 0; i < 100; i++) {
-      try {
-        await kv.put(bytesOf(`key ${i}`), bytesOf('old'));
-        there.push(`key ${i}`);
-      } catch (error) {
-        expect(error).toMatchObject({ code: 'ERR_KV_TABLE_FULL' });
-        refused.push(`key ${i}`);
-      }
-    }
-    expect(there).toHaveLength(42);
-    const { allocatedBytes } = node;
-    for (const name of refused) {
-      expect(await kv.get(bytesOf(name))).toBeUndefined();
-      await expect(kv.put(bytesOf(name), bytesOf('x'), { ifAbsent: true })).rejects.toBeInstanceOf(KvError);
-    }
-    for (const name of there) expect((await kv.put(bytesOf(name), bytesOf('new'))).outcome).toBe('replaced');
-    for (const name of there) expect(textOf(await kv.get(bytesOf(name)))).toBe('new');
-    expect(node.allocatedBytes).toBe(allocatedBytes);
+    expect(kv.stats()).toMatchObject({ slots: 42, splits: 0 });
+    // Knows the first subtable only, until it reads.
+    const late = (await another(node)).kv;
+    const names = Array.from({ length: 3000 }, (_, i) => `key ${i}`);
+    for (const name of names) expect((await kv.put(bytesOf(name), bytesOf(name))).outcome).toBe('created');
+    const { subtables, slots, splits } = kv.stats();
+    expect(splits).toBe(subtables - 1);
+    expect(slots).toBe(subtables * 42);
+    expect(names.length / slots).toBeGreaterThan(0.4);
+    for (const name of names) expect(textOf(await late.get(bytesOf(name)))).toBe(name);
+    expect(late.stats().subtables).toBe(subtables);
+    for (const name of names) expect(await late.del(bytesOf(name))).toBe(true);
+    expect(await kv.has(bytesOf('key 0'))).toBe(false);
+  });
+
+  test('without memory to grow a new key is refused, and the others are served', async () => {
+    const { kv } = await open({ groups: 200, subtables: 1, maxValueBytes: 100 }, 512 * 1024);
+    let count = 0;
+    const fill = async () => {
+      for (; ; count++) await kv.put(bytesOf(`key ${count}`), bytesOf('old'));
+    };
+    await expect(fill()).rejects.toMatchObject({ code: 'ERR_KV_NO_MEMORY' });
+    expect(count).toBeGreaterThan(1000);
+    expect(await kv.get(bytesOf(`key ${count}`))).toBeUndefined();
+    for (let i = 0; i < count; i++) expect(textOf(await kv.get(bytesOf(`key ${i}`)))).toBe('old');
+    for (let i = 0; i < count; i++) expect(await kv.del(bytesOf(`key ${i}`))).toBe(true);
+    expect((await kv.put(bytesOf('key'), bytesOf('new'))).outcome).toBe('created');
   });
 });
 
@@ -384,7 +390,7 @@ describe('tables', () => {
     const node = fakeNode();
     const results = await Promise.allSettled([1, 2, 3].map(() => createTable(node.connect())));
     expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
-    expect((await another(node)).kv.stats().subtables).toBe(2);
+    expect((await another(node)).kv.stats().subtables).toBe(1);
   });
 
   test('an index that does not fit leaves the memory as it was', async () => {
@@ -423,17 +429,6 @@ describe('tables', () => {
       { termMs: 1 },
     ]) {
       await expect(createTable(client, options)).rejects.toBeInstanceOf(RangeError);
-    }
-  });
-
-  test('the index takes about an eighth of the memory', async () => {
-    for (const [megabytes, subtables] of [
-      [4, 2],
-      [16, 8],
-      [40, 16],
-    ] as const) {
-      const { kv } = await open({}, megabytes * 1024 * 1024);
-      expect(kv.stats().subtables).toBe(subtables);
     }
   });
 

@@ -1,0 +1,148 @@
+import { expect } from 'vitest';
+import { TableContext } from '../../kv/context.js';
+import { createTable } from '../../kv/create.js';
+import { SB_SEED_HI, SB_SEED_LO } from '../../kv/layout.js';
+import { Put } from '../../kv/put.js';
+import { Table } from '../../kv/table.js';
+import { type FakeClient, type FakeNode, type FakeOperation, fakeNode } from './fake-patronus.js';
+import { isLinearizable } from './linearizability.js';
+import { pick, seeds } from './random.js';
+import { histories, type Kind, type Observation, observe } from './recorder.js';
+import { Scheduler } from './scheduler.js';
+
+const KINDS: readonly Kind[] = ['get', 'get', 'put', 'put', 'putIfAbsent', 'del'];
+
+/**
+ * Takes any empty slot instead of the first: with the usual choice two inserts of one key mostly meet in one slot, and
+ * their first CAS alone would decide.
+ */
+export class ScatteredPut extends Put {
+  protected override emptySlotIn(combined: number): number {
+    const first = super.emptySlotIn(combined);
+    if (first < 0) return first;
+    const { random } = this.context.pacing;
+    const empty: number[] = [];
+    for (let slot = combined * 32; slot < combined * 32 + 32; slot += 2) {
+      if (slot % 16 !== 14 && this.words[slot + 1] === 0) empty.push(slot);
+    }
+    this.freeSlots = random();
+    return pick(random, empty);
+  }
+}
+
+export class ScatteredTable extends Table {
+  protected override newPut(): Put {
+    return new ScatteredPut(this.context);
+  }
+}
+
+export interface Setup {
+  readonly clients?: number;
+  readonly operations?: number;
+  readonly keys?: number;
+  readonly groups?: number;
+  readonly termMs?: number;
+  readonly stepNs?: number;
+  /** Keys that are there already and fill the buckets. */
+  readonly filling?: number;
+  /** The first client dies before this piece of an access, counted from when the operations begin. */
+  readonly diesAt?: number;
+  /** The first client stands still at this piece, for so long. */
+  readonly pause?: { readonly at: number; readonly ns: number };
+  /** Part of the operations that insert keys of their own: they make the table grow. */
+  readonly inserts?: number;
+  readonly open?: ((context: TableContext) => Table) | undefined;
+  readonly fault?: (operation: FakeOperation, random: () => number) => ReturnType<FakeNode['fault']>;
+}
+
+export interface Run {
+  /** Every key's history is, and what was put before and in between is still there. */
+  readonly linearizable: boolean;
+  readonly observations: readonly Observation[];
+  readonly tables: readonly Table[];
+  readonly node: FakeNode;
+}
+
+/** Some clients, each doing a few operations one after the other on the same keys; all accesses interleaved by seed. */
+export async function run(seed: number, setup: Setup): Promise<Run> {
+  const {
+    clients = 3,
+    operations = 4,
+    keys = 1,
+    groups = 2,
+    termMs = 1000,
+    filling = 0,
+    inserts = 0,
+  } = setup;
+  const node = fakeNode();
+  await createTable(node.connect(), { subtables: 1, groups, termMs, maxValueBytes: 1024 });
+  // All of the run follows from the seed.
+  node.words[SB_SEED_LO] = seed;
+  node.words[SB_SEED_HI] = 0;
+  const scheduler = new Scheduler(node, seed);
+  scheduler.stepNs = setup.stepNs ?? 100;
+  const { random } = scheduler;
+  const fakes: FakeClient[] = [];
+  const tables: Table[] = [];
+  const connect = async (open: (context: TableContext) => Table) => {
+    const fake = node.connect(scheduler);
+    fakes.push(fake);
+    const table = open(await scheduler.run(TableContext.open(fake, scheduler)));
+    tables.push(table);
+    return table;
+  };
+  for (let i = 0; i < clients; i++) await connect(setup.open ?? ((c) => new ScatteredTable(c)));
+  const observations: Observation[] = [];
+  const under: (Observation | undefined)[] = [];
+  const doing = async (index: number, key: string, kind: Kind, value: string) => {
+    under[index] = { key, kind, value, call: scheduler.time, end: Number.POSITIVE_INFINITY };
+    observations.push(await observe(tables[index]!, () => scheduler.time, key, kind, value));
+    under[index] = undefined;
+  };
+  if (filling > 0) for (let i = 0; i < keys; i++) await scheduler.run(doing(0, `key ${i}`, 'put', 'first'));
+  for (let i = 0; i < filling; i++) await scheduler.run(doing(0, `filling ${i}`, 'put', 'x'));
+  if (setup.fault !== undefined) node.fault = (operation) => setup.fault!(operation, random);
+  if (setup.diesAt !== undefined) fakes[0]!.diesAt = fakes[0]!.accesses + setup.diesAt;
+  if (setup.pause !== undefined) fakes[0]!.pauseAt(fakes[0]!.accesses + setup.pause.at, setup.pause.ns);
+  const client = async (index: number) => {
+    for (let i = 0; i < operations; i++) {
+      if (random() < inserts) await doing(index, `own ${index}.${i}`, 'put', 'y');
+      const key =
+        random() < inserts ? `filling ${Math.floor(random() * 3)}` : `key ${Math.floor(random() * keys)}`;
+      const value = `value ${index}.${i}${'.'.repeat(Math.floor(random() * 40))}`;
+      await doing(index, key, pick(random, KINDS), value);
+    }
+  };
+  await scheduler.run(
+    Promise.all(tables.map((_, index) => Promise.race([client(index), fakes[index]!.death]))),
+  );
+  for (const operation of under) if (operation !== undefined) observations.push(operation);
+  node.fault = () => undefined;
+  // A client that comes later finds everything.
+  const last = tables.length;
+  await connect((c) => new Table(c));
+  const names = new Set(observations.map(({ key }) => key));
+  for (const key of names) await scheduler.run(doing(last, key, 'get', ''));
+  const linearizable = [...histories(observations).values()].every(isLinearizable);
+  return { linearizable, observations, tables, node };
+}
+
+/** Whether one of so many seeds shows a history that is not linearizable. */
+export async function isCaught(count: number, setup: Setup): Promise<boolean> {
+  for (const seed of seeds(count)) if (!(await run(seed, setup)).linearizable) return true;
+  return false;
+}
+
+export async function expectAllLinearizable(count: number, setup: Setup): Promise<Run[]> {
+  const runs: Run[] = [];
+  for (const seed of seeds(count)) {
+    const result = await run(seed, setup);
+    expect(result.linearizable, `seed ${seed}: ${JSON.stringify(result.observations, null, 1)}`).toBe(true);
+    runs.push(result);
+  }
+  return runs;
+}
+
+export function codes(runs: readonly Run[]): Set<string | undefined> {
+  return new Set(runs.flatMap(({ observations }) => observations.map(({ code }) => code)));
+}

@@ -1,0 +1,167 @@
+import { describe, expect, test } from 'vitest';
+import { TableContext } from '../../kv/context.js';
+import { createTable } from '../../kv/create.js';
+import type { Subtable } from '../../kv/directory.js';
+import type { Fence } from '../../kv/fence.js';
+import { Get } from '../../kv/get.js';
+import { Split } from '../../kv/split.js';
+import { Splitter } from '../../kv/splitter.js';
+import { Table } from '../../kv/table.js';
+import { RetCode } from '../../patronus/index.js';
+import { fakeNode, jumping } from './fake-patronus.js';
+import { bytesOf, seeds, textOf } from './random.js';
+import {
+  expectAllLinearizable,
+  isCaught,
+  type Run,
+  run,
+  ScatteredPut,
+  ScatteredTable,
+  type Setup,
+} from './runs.js';
+
+/** 42 slots in the beginning, and keys enough to split the table several times while the clients work. */
+const GROWING: Setup = { clients: 3, operations: 6, keys: 2, filling: 34, inserts: 0.5 };
+
+/** Many clients on few keys right when the table splits: for the mistakes of a moment. */
+const CROWDED: Setup = { clients: 5, operations: 6, keys: 3, filling: 38, inserts: 0.3 };
+
+function splits(runs: readonly Run[]): number {
+  return runs.reduce(
+    (sum, { tables }) => sum + tables.reduce((all, table) => all + table.stats().splits, 0),
+    0,
+  );
+}
+
+describe('a table that grows under its clients', () => {
+  test('stays linearizable', async () => {
+    const runs = await expectAllLinearizable(150, GROWING);
+    expect(splits(runs)).toBeGreaterThan(100);
+  });
+
+  test('with leases that end on the way', async () => {
+    await expectAllLinearizable(60, { ...GROWING, termMs: 10, stepNs: 100_000 });
+  });
+
+  test('with accesses refused and answers lost', async () => {
+    await expectAllLinearizable(100, {
+      ...GROWING,
+      fault: (_operation, random) =>
+        random() < 0.02
+          ? (['refuse', 'lose-before', 'lose-after'] as const)[Math.floor(random() * 3)]
+          : undefined,
+    });
+  });
+
+  test('with a client that dies at any step, others going on', async () => {
+    let died = 0;
+    for (const seed of seeds(300)) {
+      const result = await run(seed, { ...GROWING, operations: 4, diesAt: 1 + ((seed * 7) % 150) });
+      expect(result.linearizable, `seed ${seed}: ${JSON.stringify(result.observations, null, 1)}`).toBe(true);
+      if (result.observations.some(({ end }) => end === Number.POSITIVE_INFINITY)) died++;
+    }
+    expect(died).toBeGreaterThan(100);
+  });
+
+  test('with a client that stands still at any step for longer than all its leases', async () => {
+    for (const seed of seeds(200)) {
+      const pause = { at: 1 + ((seed * 11) % 150), ns: 3e9 };
+      const result = await run(seed, { ...GROWING, operations: 4, pause });
+      expect(result.linearizable, `seed ${seed}: ${JSON.stringify(result.observations, null, 1)}`).toBe(true);
+    }
+  });
+});
+
+/** A table whose splits are made by a class of the test's. */
+function splittingWith(make: (...of: ConstructorParameters<typeof Split>) => Split): Setup['open'] {
+  return (context) => {
+    class Other extends Splitter {
+      protected override newSplit(subtable: Subtable, fence: Fence): Split {
+        return make(context, subtable, fence);
+      }
+    }
+    (context as { splitter: Splitter }).splitter = new Other(context);
+    return new ScatteredTable(context);
+  };
+}
+
+describe('the checks above catch', () => {
+  test('a get that does not look at the headers', async () => {
+    class Trusting extends Get {
+      protected override get bucketsServe(): boolean {
+        return true;
+      }
+    }
+    class TrustingTable extends ScatteredTable {
+      protected override newGet(): Get {
+        return new Trusting(this.context);
+      }
+    }
+    expect(await isCaught(300, { ...CROWDED, open: (context) => new TrustingTable(context) })).toBe(true);
+  });
+
+  test('an insert that is committed without looking at the headers again', async () => {
+    class Hasty extends ScatteredPut {
+      #looked = false;
+      override begin() {
+        this.#looked = false;
+        return super.begin();
+      }
+      protected override get bucketsTake(): boolean {
+        if (this.#looked) return true;
+        this.#looked = true;
+        return super.bucketsTake;
+      }
+      protected override get bucketsServe(): boolean {
+        return this.#looked || super.bucketsServe;
+      }
+    }
+    class HastyTable extends ScatteredTable {
+      protected override newPut() {
+        return new Hasty(this.context);
+      }
+    }
+    expect(await isCaught(600, { ...GROWING, open: (context) => new HastyTable(context) })).toBe(true);
+  });
+
+  test('a split that does not mark the old buckets first', async () => {
+    class Silent extends Split {
+      protected override async writeHeaders(group: number, groups: number, depth: number, flags: number) {
+        if (flags === 0) await super.writeHeaders(group, groups, depth, flags);
+      }
+    }
+    expect(await isCaught(600, { ...GROWING, open: splittingWith((...of) => new Silent(...of)) })).toBe(true);
+  });
+
+  test('a split that opens the new subtable before it has closed the old one', async () => {
+    const node = fakeNode();
+    await createTable(node.connect(), { groups: 2 });
+    const open = () => TableContext.open(node.connect(), jumping(node));
+    const [stale, fresh] = [new Table(await open()), new Table(await open())];
+    let seen: (string | undefined)[] = [];
+    class Early extends Split {
+      protected override async clearOld() {
+        await super.openNew();
+        for (let i = 0; i < 20; i++) await fresh.put(bytesOf(`key ${i}`), bytesOf('new'));
+        seen = [];
+        for (let i = 0; i < 20; i++) seen.push(textOf(await stale.get(bytesOf(`key ${i}`))));
+        await super.clearOld();
+      }
+    }
+    const context = await open();
+    const splitting = splittingWith((...of) => new Early(...of))!(context);
+    for (let i = 0; context.splitter.splits === 0; i++)
+      await splitting.put(bytesOf(`key ${i}`), bytesOf('old'));
+    expect(seen).toContain('new');
+    expect(seen).toContain('old');
+  });
+
+  test('a split that leaves the moving entries unmarked', async () => {
+    class Loose extends Split {
+      protected override async freezeRead(): Promise<RetCode> {
+        return RetCode.Ok;
+      }
+    }
+    expect(await isCaught(50, { ...GROWING, open: splittingWith((...of) => new Loose(...of)) })).toBe(true);
+  });
+});
