@@ -114,7 +114,7 @@ export const PROBLEMS: Readonly<Record<ProblemCode, ProblemKind>> = {
   [KvErrorCode.TABLE_FULL]: {
     status: 507,
     title: 'Table full',
-    detail: 'The index has no free slot for this key. Nothing was changed.',
+    detail: 'The index can grow no further. Nothing was changed.',
   },
   [KvErrorCode.NO_MEMORY]: {
     status: 507,
@@ -143,6 +143,11 @@ export const PROBLEMS: Readonly<Record<ProblemCode, ProblemKind>> = {
     status: 504,
     title: 'Outcome unknown',
     detail: 'The memory node was lost while the request was under way: it may have taken effect or not.',
+  },
+  [KvErrorCode.NOT_A_COUNTER]: {
+    status: 409,
+    title: 'Not a counter',
+    detail: 'The value of this key was put; only counters can be added to.',
   },
   [KvErrorCode.BAD_TABLE]: {
     status: 500,

@@ -1,23 +1,75 @@
 /** The public surface of the key-value store. Keys are 1..4096 bytes; values 0..maxValueBytes. */
 
-/** Names one write of one key: never equal for two different writes. Opaque; a short string of [0-9a-f]. */
+/**
+ * Names one state of one key: a token that was handed out for a value never matches a later one again. Opaque; a short
+ * string of [0-9a-f.].
+ */
 export type KvVersion = string;
 
 export interface KvEntry {
   readonly value: Uint8Array;
   readonly version: KvVersion;
+  /** What was put with the value, if anything was. */
+  readonly meta?: Uint8Array;
+  /** When the key expires, ms since 1970, if it does. */
+  readonly expiresAtMs?: number;
 }
 
 export interface PutOptions {
   /** Write only if the key is absent. */
   readonly ifAbsent?: boolean;
+  /** Write only if the key's value is the one that this version names. Never matches a counter. */
+  readonly ifVersion?: KvVersion;
+  /**
+   * The key is absent once so many ms (>= 1) have passed, by the clocks of the hosts that use it. Default: it stays; a put
+   * without it also ends what an earlier one has asked for.
+   */
+  readonly ttlMs?: number;
+  /** Up to 255 bytes that getEntry() returns with the value, for what the value means (a content type). */
+  readonly meta?: Uint8Array;
 }
 
-export interface PutResult {
-  /** `refused`: ifAbsent was asked for and the key is there; nothing was written. */
-  readonly outcome: 'created' | 'replaced' | 'refused';
-  /** Of the value that is stored now: this write's, or with `refused` the one that is there. */
-  readonly version: KvVersion;
+/** `refused`: the condition did not hold; nothing was written. */
+export type PutResult =
+  | { readonly outcome: 'created' | 'replaced'; readonly version: KvVersion }
+  /** The version of what is there; undefined: the key is absent. */
+  | { readonly outcome: 'refused'; readonly version: KvVersion | undefined };
+
+export interface DelOptions {
+  /** Delete only the value that this version names. Never matches a counter. */
+  readonly ifVersion?: KvVersion;
+}
+
+export interface PutRequest {
+  readonly key: Uint8Array;
+  readonly value: Uint8Array;
+  readonly options?: PutOptions;
+}
+
+export interface ScanOptions {
+  /** Where the last page ended. Default: the beginning. */
+  readonly cursor?: string;
+  /** Only keys that begin with these bytes. */
+  readonly prefix?: Uint8Array;
+  /** A page ends when it has so many keys or a few more; 1 to 10,000, default 100. */
+  readonly limit?: number;
+}
+
+export interface ScanPage {
+  readonly keys: Uint8Array[];
+  /** For the next page; undefined: this was the last. A page can be empty and not be the last. */
+  readonly cursor: string | undefined;
+}
+
+/** What is in the table, all clients' work. */
+export interface KvUsage {
+  readonly records: number;
+  /** Of the blocks of all records: keys, values, headers, rounded up to 64. */
+  readonly bytes: number;
+  readonly subtables: number;
+  readonly slots: number;
+  /** Slots in use over all slots. */
+  readonly loadFactor: number;
 }
 
 export interface KvStats {
@@ -47,15 +99,34 @@ export interface Kv extends AsyncDisposable {
   getEntry(key: Uint8Array): Promise<KvEntry | undefined>;
   has(key: Uint8Array): Promise<boolean>;
   put(key: Uint8Array, value: Uint8Array, options?: PutOptions): Promise<PutResult>;
-  /** Whether the key was there. */
-  del(key: Uint8Array): Promise<boolean>;
+  /** Whether the key was there, and the condition held: what is deleted was. */
+  del(key: Uint8Array, options?: DelOptions): Promise<boolean>;
+  /** As get() of each key; the reads of many keys share their rounds. Rejects if one of them fails. */
+  getMany(keys: readonly Uint8Array[]): Promise<(Uint8Array | undefined)[]>;
+  /** As put() of each; in no order, not atomic. Rejects if one of them fails, when all have ended. */
+  putMany(requests: readonly PutRequest[]): Promise<PutResult[]>;
+  /**
+   * Add to a counter, a signed 64-bit number that wraps around, and return what it is then. Additions of any number of
+   * clients at the same time all count. An absent key begins at 0. As a value a counter is its decimal digits; its
+   * version changes with it. Rejects with ERR_KV_NOT_A_COUNTER if the key holds what was put() there.
+   */
+  incr(key: Uint8Array, delta?: number | bigint): Promise<bigint>;
+  /**
+   * Walk over the keys, page by page, in no order. A key that is there from the first page to the last is found, whatever else
+   * happens meanwhile; it may be found more than once if the table grows. A page costs a bounded number of
+   * reads. Throws a RangeError for what is no cursor.
+   */
+  scan(options?: ScanOptions): Promise<ScanPage>;
+  /** Reads the whole index: 8 bytes and more for each record. */
+  usage(): Promise<KvUsage>;
+  /** This handle's own figures. */
   stats(): KvStats;
   /** Waits for operations under way; later ones reject with ERR_KV_CLOSED. */
   close(): Promise<void>;
 }
 
 export const KvErrorCode = {
-  /** The bucket pair that the key belongs in has no free slot. */
+  /** The index can't grow any further. */
   TABLE_FULL: 'ERR_KV_TABLE_FULL',
   /** The memory node has no memory left for the block. */
   NO_MEMORY: 'ERR_KV_NO_MEMORY',
@@ -65,6 +136,8 @@ export const KvErrorCode = {
   CONTENTION: 'ERR_KV_CONTENTION',
   /** The outcome can't be known: the connection was lost after the request was sent. */
   OUTCOME_UNKNOWN: 'ERR_KV_OUTCOME_UNKNOWN',
+  /** incr() of a key whose value was put(). */
+  NOT_A_COUNTER: 'ERR_KV_NOT_A_COUNTER',
   CLOSED: 'ERR_KV_CLOSED',
   /** The memory does not hold a table of this version. */
   BAD_TABLE: 'ERR_KV_BAD_TABLE',
@@ -81,6 +154,6 @@ export class KvError extends Error {
 }
 
 export interface EmbeddedOptions {
-  /** Bytes of the memory node, >= 4 MiB; the index takes about an eighth. Default 256 MiB. */
+  /** Bytes of the memory node, >= 4 MiB. Default 256 MiB. */
   readonly memoryBytes?: number;
 }

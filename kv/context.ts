@@ -1,7 +1,7 @@
 import { type PatronusClient, RetCode } from '../patronus/index.js';
 import { Allocator } from './allocator.js';
 import { KvError, KvErrorCode } from './api.js';
-import { BLOCK_HEADER_BYTES } from './block.js';
+import { MAX_META_BYTES, valueOffset } from './block.js';
 import { Directory, type DirectoryImage, readDirectory } from './directory.js';
 import { classUnits } from './free-lists.js';
 import { MAX_KEY_BYTES, SUPERBLOCK_BYTES, subtableBytes, UNIT_BYTES } from './layout.js';
@@ -40,6 +40,8 @@ export class TableContext {
   /** Operations begun again, and accesses that the NIC refused. */
   retries = 0;
   protectionFaults = 0;
+  /** There are keys with an expiry: they have to be looked for. */
+  expirySeen = false;
 
   /** Reads and checks the table in the client's first node; waits (bounded) for one that is being created. */
   static async open(client: PatronusClient, pacing: Pacing): Promise<TableContext> {
@@ -66,7 +68,7 @@ export class TableContext {
     const node = client.nodes[0]!;
     const memoryBytes = node.allocOffset + node.allocBytes;
     const termNs = superblock.termMs * 1e6;
-    const largest = BLOCK_HEADER_BYTES + MAX_KEY_BYTES + superblock.maxValueBytes + UNIT_BYTES;
+    const largest = valueOffset(MAX_KEY_BYTES, MAX_META_BYTES) + superblock.maxValueBytes + UNIT_BYTES;
     this.client = client;
     this.pacing = pacing;
     this.superblock = superblock;

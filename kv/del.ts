@@ -1,6 +1,7 @@
 import { RetCode } from '../patronus/index.js';
+import type { KvVersion } from './api.js';
 import { BEGIN, DONE, type Step } from './operation.js';
-import { Resolve, WriteOperation } from './write-operation.js';
+import { isNamedBy, Resolve, WriteOperation } from './write-operation.js';
 
 const Phase = { Begin: BEGIN, Lookup: 1, LookupBlocks: 2, Delete: 3 } as const;
 
@@ -10,10 +11,16 @@ const Phase = { Begin: BEGIN, Lookup: 1, LookupBlocks: 2, Delete: 3 } as const;
  */
 export class Del extends WriteOperation {
   existed = false;
+  #ifVersion: KvVersion | undefined;
+  /** Not a delete: only makes room where the key has expired. */
+  #onlyExpired = false;
+  #expired = false;
 
-  start(key: Uint8Array): void {
+  start(key: Uint8Array, ifVersion: KvVersion | undefined, onlyExpired = false): void {
     this.startWrite(key);
     this.existed = false;
+    this.#ifVersion = ifVersion;
+    this.#onlyExpired = onlyExpired;
   }
 
   begin(): Step {
@@ -59,6 +66,10 @@ export class Del extends WriteOperation {
       const index = this.checkedCount++;
       const place = this.places[index]!;
       if (!this.holdsKey(this.words, place)) continue;
+      const version = this.versionAt(place);
+      this.#expired = version === undefined;
+      // What has expired is taken away, whatever was asked for; it was not there.
+      if (version !== undefined && (this.#onlyExpired || !isNamedBy(version, this.#ifVersion))) return DONE;
       if (this.isFrozen(this.candidates[index]!)) return this.waitForSplit();
       this.rememberOld(this.candidates[index]!, place);
       this.phase = Phase.Delete;
@@ -69,7 +80,7 @@ export class Del extends WriteOperation {
 
   #deleted(): Step {
     if (!this.atomicFound(this.oldLo, this.oldHi)) return this.#restart(RetCode.Retry);
-    this.existed = true;
+    this.existed = !this.#expired;
     this.retireOld();
     return DONE;
   }

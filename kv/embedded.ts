@@ -1,5 +1,17 @@
 import { Patronus, type PatronusClient, PatronusNode } from '../patronus/index.js';
-import type { EmbeddedOptions, Kv, KvEntry, KvStats, PutOptions, PutResult } from './api.js';
+import type {
+  DelOptions,
+  EmbeddedOptions,
+  Kv,
+  KvEntry,
+  KvStats,
+  KvUsage,
+  PutOptions,
+  PutRequest,
+  PutResult,
+  ScanOptions,
+  ScanPage,
+} from './api.js';
 import { createTable } from './create.js';
 import { openTable } from './table.js';
 
@@ -65,8 +77,28 @@ class EmbeddedKv implements Kv {
     return this.#kv.put(key, value, options);
   }
 
-  del(key: Uint8Array): Promise<boolean> {
-    return this.#kv.del(key);
+  del(key: Uint8Array, options?: DelOptions): Promise<boolean> {
+    return this.#kv.del(key, options);
+  }
+
+  getMany(keys: readonly Uint8Array[]): Promise<(Uint8Array | undefined)[]> {
+    return this.#kv.getMany(keys);
+  }
+
+  putMany(requests: readonly PutRequest[]): Promise<PutResult[]> {
+    return this.#kv.putMany(requests);
+  }
+
+  incr(key: Uint8Array, delta?: number | bigint): Promise<bigint> {
+    return this.#kv.incr(key, delta);
+  }
+
+  scan(options?: ScanOptions): Promise<ScanPage> {
+    return this.#kv.scan(options);
+  }
+
+  usage(): Promise<KvUsage> {
+    return this.#kv.usage();
   }
 
   stats(): KvStats {

@@ -1,18 +1,24 @@
 import { type RdmaBuffer, RetCode } from '../patronus/index.js';
 import type { KvEntry } from './api.js';
 import {
+  blockExpiry,
   blockIntact,
-  blockKeyLength,
-  blockUnits,
+  blockIsCounter,
+  blockMetaLength,
+  blockMetaWord,
   blockValueLength,
+  blockValueStart,
   blockVersion,
-  valueOffset,
+  unitsOfBlock,
 } from './block.js';
+import { counterText, counterVersion } from './counter.js';
 import { LARGE_UNITS, slotPointer, slotUnits, UNIT_BYTES } from './layout.js';
 import { BEGIN, CANDIDATE_BYTES, DONE, Operation, type Step } from './operation.js';
 import { versionText } from './versions.js';
 
 const Phase = { Begin: BEGIN, Buckets: 1, Candidates: 2, Whole: 3 } as const;
+
+type Writable<T> = { -readonly [K in keyof T]: T[K] };
 
 /**
  * Reads the value of a key. A hit takes effect when the slot's word is read: it was committed then, and the block it
@@ -37,12 +43,28 @@ export class Get extends Operation {
 
   value(): Uint8Array {
     const words = this.#words;
-    const at = this.#place + valueOffset(this.keyLength) / 4;
-    return this.context.results.copy(words, this.#bytes, at, blockValueLength(words, this.#place));
+    const place = this.#place;
+    const at = place + blockValueStart(words, place) / 4;
+    if (blockIsCounter(words, place)) return counterText(words, at);
+    return this.context.results.copy(words, this.#bytes, at, blockValueLength(words, place));
   }
 
   entry(): KvEntry {
-    return { value: this.value(), version: versionText(blockVersion(this.#words, this.#place)) };
+    const words = this.#words;
+    const place = this.#place;
+    const number = blockVersion(words, place);
+    const version = blockIsCounter(words, place)
+      ? counterVersion(number, words, place + blockValueStart(words, place) / 4)
+      : versionText(number);
+    const metaLength = blockMetaLength(words, place);
+    const expiry = blockExpiry(words, place);
+    const entry: Writable<KvEntry> = { value: this.value(), version };
+    if (metaLength > 0) {
+      const at = place + blockMetaWord(words, place);
+      entry.meta = this.context.results.copy(words, this.#bytes, at, metaLength);
+    }
+    if (expiry > 0) entry.expiresAtMs = expiry;
+    return entry;
   }
 
   begin(): Step {
@@ -114,9 +136,8 @@ export class Get extends Operation {
   #readWhole(slot: number, place: number): Step {
     const { words } = this;
     const { maxValueBytes } = this.context.superblock;
-    const valueLength = blockValueLength(words, place);
-    if (valueLength > maxValueBytes) return this.#retry();
-    const size = blockUnits(blockKeyLength(words, place), valueLength) * UNIT_BYTES;
+    if (blockValueLength(words, place) > maxValueBytes) return this.#retry();
+    const size = unitsOfBlock(words, place) * UNIT_BYTES;
     if (this.#large !== undefined) this.context.client.putRdmaBuffer(this.#large);
     this.#large = this.context.client.getRdmaBuffer(size);
     this.phase = Phase.Whole;
@@ -131,7 +152,9 @@ export class Get extends Operation {
     return this.#hit(words, bytes, 0);
   }
 
+  /** The entry is the key's; once it has expired it is as if it were not there. */
   #hit(words: Uint32Array, bytes: Uint8Array, place: number): Step {
+    if (this.isExpired(words, place)) return DONE;
     this.found = true;
     this.#words = words;
     this.#bytes = bytes;

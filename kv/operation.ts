@@ -1,6 +1,6 @@
-import { type Batch, type RdmaBuffer, RetCode } from '../patronus/index.js';
+import { type Batch, type Lease, type RdmaBuffer, RetCode } from '../patronus/index.js';
 import { KvError, KvErrorCode } from './api.js';
-import { blockHoldsKey, prefixBytes } from './block.js';
+import { blockExpiry, blockHoldsKey, prefixBytes } from './block.js';
 import type { TableContext } from './context.js';
 import type { Subtable } from './directory.js';
 import { toKvError } from './errors.js';
@@ -28,6 +28,8 @@ import type { HeldLease, LeaseCell } from './leases.js';
  */
 export type Step = number | Promise<number>;
 export const DONE = -1;
+/** Only with a shared batch: the operation waits for the status of that batch, which others are still filling. */
+export const PREPARED = -2;
 /** The phase in which an Ok begins an attempt. */
 export const BEGIN = 0;
 
@@ -69,7 +71,8 @@ const NOT_EXECUTED = 0xffff_ffff;
  */
 export abstract class Operation {
   protected readonly context: TableContext;
-  protected readonly batch: Batch;
+  /** Its own, or one that it shares for some steps. */
+  protected batch: Batch;
   protected readonly scratch: RdmaBuffer;
   /** Of the scratch buffer. The first BUCKETS_WORDS are the image of the buckets. */
   protected readonly words: Uint32Array;
@@ -91,6 +94,7 @@ export abstract class Operation {
   /** What emptySlotIn() has seen: empty slots in that combined bucket, and some pending slot in either. */
   protected freeSlots = 0;
   protected pendingSlot = -1;
+  readonly #ownBatch: Batch;
   #splitPatienceNs = 0;
   #bucketA = 0;
   #bucketB = 0;
@@ -99,7 +103,8 @@ export abstract class Operation {
 
   constructor(context: TableContext) {
     this.context = context;
-    this.batch = context.client.createBatch();
+    this.#ownBatch = context.client.createBatch();
+    this.batch = this.#ownBatch;
     this.scratch = context.client.getRdmaBuffer(SCRATCH_BYTES);
     this.words = this.scratch.words;
   }
@@ -110,7 +115,8 @@ export abstract class Operation {
   /** After the operation, whatever its end: back to what a pooled object is. */
   finish(): void {
     this.releaseLeases();
-    this.batch.reset();
+    this.#ownBatch.reset();
+    this.batch = this.#ownBatch;
   }
 
   /** The pool is emptied. */
@@ -202,8 +208,14 @@ export abstract class Operation {
     );
   }
 
+  /** Lets several operations go out together; without one the operation goes on alone. */
+  shareBatch(shared: Batch | undefined): void {
+    this.batch = shared ?? this.#ownBatch;
+  }
+
   /** Sends the batch unless an operation was not taken. */
   protected send(status: RetCode): Step {
+    if (this.batch !== this.#ownBatch) return status === RetCode.Ok ? PREPARED : status;
     if (status === RetCode.Ok) return this.batch.commit();
     this.batch.reset();
     return status;
@@ -231,6 +243,19 @@ export abstract class Operation {
       desiredLo,
       desiredHi,
     );
+  }
+
+  /** An addition to the word at `offset` in the lease. */
+  protected prepareFaa(lease: Lease, offset: number, lo: number, hi: number): RetCode {
+    const { words, scratch } = this;
+    words[ATOMIC_AT / 4] = NOT_EXECUTED;
+    words[ATOMIC_AT / 4 + 1] = NOT_EXECUTED;
+    return this.batch.prepareFaa(lease, scratch, ATOMIC_AT, offset, lo, hi);
+  }
+
+  /** What was in the word before the atomic sent last. */
+  protected atomicOld(): bigint {
+    return (BigInt(this.words[ATOMIC_AT / 4 + 1]!) << 32n) | BigInt(this.words[ATOMIC_AT / 4]!);
   }
 
   /** Of the atomic sent last: whether its result has arrived, so that it was executed for certain. */
@@ -341,6 +366,14 @@ export abstract class Operation {
 
   protected holdsKey(words: Uint32Array, place: number): boolean {
     return blockHoldsKey(words, place, this.keyWords, this.keyLength, this.hash.lo, this.hash.hi);
+  }
+
+  /** Whether the block at word `place` is one of a key that is absent by now. */
+  protected isExpired(words: Uint32Array, place: number): boolean {
+    const expiry = blockExpiry(words, place);
+    if (expiry === 0) return false;
+    this.context.expirySeen = true;
+    return expiry <= this.context.pacing.wallMs();
   }
 
   protected isPending(slot: number): boolean {

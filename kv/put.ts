@@ -1,13 +1,13 @@
 import { type RdmaBuffer, RetCode } from '../patronus/index.js';
-import type { KvError, PutResult } from './api.js';
-import { blockUnits, blockVersion, fillBlock, sealBlock } from './block.js';
+import type { KvError, KvVersion, PutOptions, PutResult } from './api.js';
+import { blockUnits, fillBlock, sealBlock } from './block.js';
 import type { TableContext } from './context.js';
 import { classUnits } from './free-lists.js';
 import { PENDING, slotHi, UNIT_BYTES } from './layout.js';
 import type { HeldLease } from './leases.js';
 import { BEGIN, DONE, SCRATCH_BYTES, type Step } from './operation.js';
 import { versionText } from './versions.js';
-import { Resolve, WriteOperation } from './write-operation.js';
+import { isNamedBy, Resolve, WriteOperation } from './write-operation.js';
 
 const Phase = {
   Begin: BEGIN,
@@ -46,8 +46,12 @@ const MAX_KILLS = 64;
 export class Put extends WriteOperation {
   protected entryLo = 0;
   protected entryHi = 0;
+  /** No block is written until it turns out that one is needed. */
+  protected lazy = false;
   #ifAbsent = false;
-  #valueLength = 0;
+  #ifVersion: KvVersion | undefined;
+  /** Units that the block fills; #units: that it is given. */
+  #filledUnits = 0;
   /** The block's image: in a small buffer of this object, or in a large one for this operation. */
   readonly #small: RdmaBuffer;
   #image: RdmaBuffer;
@@ -67,6 +71,7 @@ export class Put extends WriteOperation {
   #deciding = 0;
   #lastError: KvError | undefined;
   #segmentHeld: HeldLease | undefined;
+  #replacesExpired = false;
   #result!: PutResult;
 
   constructor(context: TableContext) {
@@ -75,18 +80,33 @@ export class Put extends WriteOperation {
     this.#image = this.#small;
   }
 
-  start(key: Uint8Array, value: Uint8Array, ifAbsent: boolean): void {
+  start(key: Uint8Array, value: Uint8Array, options: PutOptions | undefined): void {
+    const ttlMs = options?.ttlMs;
+    const expiry = ttlMs === undefined ? 0 : this.context.pacing.wallMs() + ttlMs;
+    if (expiry > 0) this.context.expirySeen = true;
+    this.#ifAbsent = options?.ifAbsent === true;
+    this.#ifVersion = options?.ifVersion;
+    this.startWith(key, value, options?.meta, expiry, 0);
+  }
+
+  protected startWith(
+    key: Uint8Array,
+    value: Uint8Array,
+    meta: Uint8Array | undefined,
+    expiry: number,
+    flags: number,
+  ): void {
     this.startWrite(key);
-    this.#ifAbsent = ifAbsent;
-    this.#valueLength = value.length;
-    const units = blockUnits(key.length, value.length);
+    const units = blockUnits(key.length, meta === undefined ? 0 : meta.length, value.length);
+    this.#filledUnits = units;
     this.#units = classUnits(units);
     if (units * UNIT_BYTES > SCRATCH_BYTES) {
       this.#large = this.context.client.getRdmaBuffer(units * UNIT_BYTES);
       this.#image = this.#large;
     }
     const { words, bytes } = this.#image;
-    fillBlock(words, bytes, this.keyWords, key.length, this.hash.lo, this.hash.hi, value);
+    const { lo, hi } = this.hash;
+    fillBlock(words, bytes, this.keyWords, key.length, lo, hi, value, meta, expiry, flags);
   }
 
   result(): PutResult {
@@ -97,12 +117,12 @@ export class Put extends WriteOperation {
     this.phase = Phase.Begin;
     const { context } = this;
     const now = context.client.now();
-    if (this.#version === 0) {
+    if (this.#version === 0 && !this.lazy) {
       this.#version = context.versions.take();
       if (this.#version === 0) return context.versions.refill();
       sealBlock(this.#image.words, this.#version);
     }
-    if (this.#offset < 0) {
+    if (this.#offset < 0 && !this.lazy) {
       const offset = context.allocator.take(this.#units, now);
       if (offset < 0) return this.#waitForMemory();
       this.#place(offset);
@@ -136,14 +156,19 @@ export class Put extends WriteOperation {
         return this.#committed();
       case Phase.Withdraw:
         this.#reserved = false;
-        return this.#restart(RetCode.Retry);
+        return this.restart(RetCode.Retry);
       case Resolve.Lease:
         return this.readToResolve();
       case Resolve.Read:
         return this.#resolved();
       default:
-        return this.begin();
+        return this.otherStep(status);
     }
+  }
+
+  /** Of the phases that a subclass adds. */
+  protected otherStep(_status: number): Step {
+    return this.begin();
   }
 
   override finish(): void {
@@ -185,6 +210,16 @@ export class Put extends WriteOperation {
     this.#lastError = error;
   }
 
+  /** Whether an entry that is there is used instead of being replaced. */
+  protected keepsEntry(): boolean {
+    return false;
+  }
+
+  /** Uses the entry whose block begins at word `place`. Only if keepsEntry(). */
+  protected useEntry(_place: number): Step {
+    return DONE;
+  }
+
   /** Puts the entry into the empty slot, marked; and reads the buckets again behind that. */
   protected reserve(): Step {
     this.phase = Phase.Reserve;
@@ -212,19 +247,19 @@ export class Put extends WriteOperation {
   #place(offset: number): void {
     this.#offset = offset;
     this.entryLo = offset >>> 0;
-    this.entryHi = slotHi(offset, blockUnits(this.keyLength, this.#valueLength), this.hash.fingerprint);
+    this.entryHi = slotHi(offset, this.#filledUnits, this.hash.fingerprint);
   }
 
   /** Writes the block, unless that is done, and reads the buckets. */
   #lookup(now: number): Step {
     let status: RetCode = RetCode.Ok;
-    if (!this.#written) {
+    if (!this.#written && !this.lazy) {
       const segment = this.context.allocator.segment(this.#offset);
       const held = segment.take(now);
       if (held === undefined) return this.acquireLease(segment);
       this.#segmentHeld = held;
       const { lease } = held;
-      const size = blockUnits(this.keyLength, this.#valueLength) * UNIT_BYTES;
+      const size = this.#filledUnits * UNIT_BYTES;
       status = this.batch.prepareWrite(lease, this.#image, 0, size, this.#offset - lease.offset);
     }
     this.phase = Phase.Lookup;
@@ -233,7 +268,7 @@ export class Put extends WriteOperation {
   }
 
   #looked(): Step {
-    this.#written = true;
+    if (!this.lazy) this.#written = true;
     if (!this.bucketsServe) return this.refreshDirectory();
     this.findCandidates(true, -1);
     this.#startMatching();
@@ -251,33 +286,54 @@ export class Put extends WriteOperation {
 
   #update(): Step {
     this.rememberOld(this.committedMatch, this.committedPlace);
-    if (this.#ifAbsent) {
-      const version = versionText(blockVersion(this.words, this.committedPlace));
-      this.#result = { outcome: 'refused', version };
-      return DONE;
+    const version = this.versionAt(this.committedPlace);
+    this.#replacesExpired = version === undefined;
+    if (version !== undefined && (this.#ifAbsent || !isNamedBy(version, this.#ifVersion))) {
+      return this.#refuse(version);
     }
+    if (version === undefined && this.#ifVersion !== undefined) return this.#refuse(undefined);
+    if (version !== undefined && this.keepsEntry()) return this.useEntry(this.committedPlace);
     if (this.isFrozen(this.slot)) return this.waitForSplit();
+    if (this.lazy) return this.#withBlock();
     this.phase = Phase.Update;
     this.#deciding = Phase.Update;
     this.#exposed = true;
     return this.decide(this.oldLo, this.oldHi, this.entryLo, this.entryHi);
   }
 
+  /** A block is needed after all: begins anew with one. */
+  #withBlock(): Step {
+    this.lazy = false;
+    this.phase = Phase.Begin;
+    this.releaseLeases();
+    return RetCode.Ok;
+  }
+
+  #refuse(version: KvVersion | undefined): Step {
+    this.#result = { outcome: 'refused', version };
+    return DONE;
+  }
+
   #updated(): Step {
-    if (!this.atomicFound(this.oldLo, this.oldHi)) return this.#restart(RetCode.Retry);
+    if (!this.atomicFound(this.oldLo, this.oldHi)) return this.restart(RetCode.Retry);
     return this.#finishUpdate();
   }
 
   #finishUpdate(): Step {
     this.#linked = true;
     this.retireOld();
-    this.#result = { outcome: 'replaced', version: versionText(this.#version) };
+    this.#result = {
+      outcome: this.#replacesExpired ? 'created' : 'replaced',
+      version: versionText(this.#version),
+    };
     return DONE;
   }
 
   /** The key has no committed slot: choose an empty one in the combined bucket that has more of them. */
   #choose(): Step {
+    if (this.#ifVersion !== undefined) return this.#refuse(undefined);
     if (!this.bucketsTake) return this.waitForSplit();
+    if (this.lazy) return this.#withBlock();
     if (this.#pendingFirst >= 0) return this.#giveWayOrKill(this.#pendingFirst);
     const a = this.emptySlotIn(0);
     const freeInA = this.freeSlots;
@@ -292,13 +348,13 @@ export class Put extends WriteOperation {
 
   /** Somebody's pending slot is in the way: time for its owner first, then out with it. */
   #giveWayOrKill(slot: number): Step {
-    if (this.attempt < PATIENCE) return this.#restart(RetCode.Retry);
+    if (this.attempt < PATIENCE) return this.restart(RetCode.Retry);
     return this.#kill(slot, Phase.Lookup);
   }
 
   /** Takes a pending slot away and reads the buckets again: whether that worked, or it was committed, shows there. */
   #kill(slot: number, next: number): Step {
-    if (++this.#kills > MAX_KILLS) return this.#restart(RetCode.Retry);
+    if (++this.#kills > MAX_KILLS) return this.restart(RetCode.Retry);
     this.phase = next;
     const { words } = this;
     let status = this.prepareSlotCas(slot, words[slot]!, words[slot + 1]!, 0, 0);
@@ -307,7 +363,7 @@ export class Put extends WriteOperation {
   }
 
   #reservationAnswered(): Step {
-    if (!this.atomicFound(0, 0)) return this.#restart(RetCode.Retry);
+    if (!this.atomicFound(0, 0)) return this.restart(RetCode.Retry);
     this.#reserved = true;
     return this.#rechecked();
   }
@@ -316,7 +372,7 @@ export class Put extends WriteOperation {
     const { words, slot, entryLo, entryHi } = this;
     if (words[slot] !== (entryLo | PENDING) >>> 0 || words[slot + 1] !== entryHi) {
       this.#reserved = false;
-      return this.#restart(RetCode.Retry);
+      return this.restart(RetCode.Retry);
     }
     // A split has begun since the lookup: this entry would not move with the others.
     if (!this.bucketsServe || !this.bucketsTake) return this.#withdraw();
@@ -344,7 +400,7 @@ export class Put extends WriteOperation {
 
   #committed(): Step {
     this.#reserved = false;
-    if (!this.atomicFound((this.entryLo | PENDING) >>> 0, this.entryHi)) return this.#restart(RetCode.Retry);
+    if (!this.atomicFound((this.entryLo | PENDING) >>> 0, this.entryHi)) return this.restart(RetCode.Retry);
     return this.#finishCreate();
   }
 
@@ -362,7 +418,7 @@ export class Put extends WriteOperation {
   }
 
   /** Begins the next attempt. Of a pending entry that may still be there, begin() takes care first. */
-  #restart(status: number): Step {
+  protected restart(status: number): Step {
     this.phase = Phase.Begin;
     return this.again(status);
   }
@@ -371,7 +427,7 @@ export class Put extends WriteOperation {
     switch (this.phase) {
       case Phase.Lookup:
         // Whatever of the block's write is still to come must not hit its next use.
-        if (!this.#written) this.#exposed = true;
+        if (!this.#written && !this.lazy) this.#exposed = true;
         break;
       case Phase.Update:
         if (this.decided(status)) return this.#updated();
@@ -387,11 +443,11 @@ export class Put extends WriteOperation {
       case Resolve.Read:
         return this.#resolveOrRestart(status);
     }
-    return this.#restart(status);
+    return this.restart(status);
   }
 
   #resolveOrRestart(status: number): Step {
-    return this.mustResolve ? this.readToResolve() : this.#restart(status);
+    return this.mustResolve ? this.readToResolve() : this.restart(status);
   }
 
   #resolved(): Step {
@@ -399,11 +455,11 @@ export class Put extends WriteOperation {
     if (this.#deciding === Phase.Update) {
       return this.resolve(this.oldLo, this.oldHi, entryLo, entryHi)
         ? this.#finishUpdate()
-        : this.#restart(RetCode.Retry);
+        : this.restart(RetCode.Retry);
     }
     return this.resolve((entryLo | PENDING) >>> 0, entryHi, entryLo, entryHi)
       ? this.#finishCreate()
-      : this.#restart(RetCode.Retry);
+      : this.restart(RetCode.Retry);
   }
 
   #startMatching(): void {

@@ -1,29 +1,61 @@
-import type { PatronusClient } from '../patronus/index.js';
+import type { Batch, PatronusClient } from '../patronus/index.js';
 import {
+  type DelOptions,
   type Kv,
   type KvEntry,
   KvError,
   KvErrorCode,
   type KvStats,
+  type KvUsage,
+  type KvVersion,
   type PutOptions,
+  type PutRequest,
   type PutResult,
+  type ScanOptions,
+  type ScanPage,
 } from './api.js';
+import { MAX_META_BYTES } from './block.js';
 import { TableContext } from './context.js';
 import { Del } from './del.js';
 import { toKvError } from './errors.js';
 import { Get } from './get.js';
+import { Incr } from './incr.js';
 import { MAX_KEY_BYTES, SLOTS_PER_GROUP } from './layout.js';
+import { GROUP, runTogether } from './many.js';
 import { DONE, type Operation, type Step } from './operation.js';
 import { realPacing } from './pacing.js';
 import { Put } from './put.js';
+import { measure, scanPage } from './scan.js';
+import { Sweeper } from './sweeper.js';
 
 /** Operations under way at a time; more wait for their turn, with copies of their arguments. */
 const MAX_UNDER_WAY = 1024;
+/** Some 3000 years: dates stay below 2^48 ms. */
+const MAX_TTL_MS = 1e14;
 
 function checkKey(key: Uint8Array): void {
   if (!(key instanceof Uint8Array)) throw new TypeError('key must be a Uint8Array');
   if (key.length < 1 || key.length > MAX_KEY_BYTES) {
     throw new RangeError(`a key has 1 to ${MAX_KEY_BYTES} bytes, not ${key.length}`);
+  }
+}
+
+function checkVersion(version: KvVersion): void {
+  if (typeof version !== 'string') throw new TypeError('ifVersion must be a string');
+}
+
+function checkOptions({ ifVersion, ifAbsent, ttlMs, meta }: PutOptions): void {
+  if (ifVersion !== undefined) {
+    checkVersion(ifVersion);
+    if (ifAbsent) throw new TypeError('ifAbsent and ifVersion exclude each other');
+  }
+  if (ttlMs !== undefined && !(Number.isInteger(ttlMs) && ttlMs >= 1 && ttlMs <= MAX_TTL_MS)) {
+    throw new RangeError(`ttlMs must be an integer from 1 to ${MAX_TTL_MS}, not ${ttlMs}`);
+  }
+  if (meta === undefined) return;
+  if (!(meta instanceof Uint8Array)) throw new TypeError('meta must be a Uint8Array');
+  if (meta.length > MAX_META_BYTES) {
+    throw new RangeError(`meta has at most ${MAX_META_BYTES} bytes, not ${meta.length}`);
   }
 }
 
@@ -35,6 +67,9 @@ export class Table implements Kv {
   readonly #freeGets: Get[] = [];
   readonly #freePuts: Put[] = [];
   readonly #freeDels: Del[] = [];
+  readonly #freeIncrs: Incr[] = [];
+  readonly #sweeper: Sweeper;
+  readonly #freeBatches: Batch[] = [];
   /** Beginnings of the operations that wait, from #nextWaiting on. */
   #waiting: (() => void)[] = [];
   #nextWaiting = 0;
@@ -49,6 +84,7 @@ export class Table implements Kv {
   constructor(context: TableContext) {
     this.context = context;
     this.maxValueBytes = context.superblock.maxValueBytes;
+    this.#sweeper = new Sweeper(context, (key) => this.sweep(key));
   }
 
   get(key: Uint8Array): Promise<Uint8Array | undefined> {
@@ -87,24 +123,78 @@ export class Table implements Kv {
     if (value.length > this.maxValueBytes) {
       throw new RangeError(`a value has at most ${this.maxValueBytes} bytes, not ${value.length}`);
     }
-    const ifAbsent = options?.ifAbsent === true;
+    if (options !== undefined) checkOptions(options);
     this.#puts++;
     if (this.#mustWait) {
       const keyCopy = key.slice();
       const valueCopy = value.slice();
-      return this.#later(() => this.#put(keyCopy, valueCopy, ifAbsent));
+      const optionsCopy = options?.meta === undefined ? options : { ...options, meta: options.meta.slice() };
+      return this.#later(() => this.#put(keyCopy, valueCopy, optionsCopy));
     }
-    return this.#put(key, value, ifAbsent);
+    return this.#put(key, value, options);
   }
 
-  del(key: Uint8Array): Promise<boolean> {
+  del(key: Uint8Array, options?: DelOptions): Promise<boolean> {
     checkKey(key);
+    const ifVersion = options?.ifVersion;
+    if (ifVersion !== undefined) checkVersion(ifVersion);
     this.#dels++;
     if (this.#mustWait) {
       const copy = key.slice();
-      return this.#later(() => this.#del(copy));
+      return this.#later(() => this.#del(copy, ifVersion, false));
     }
-    return this.#del(key);
+    return this.#del(key, ifVersion, false);
+  }
+
+  async getMany(keys: readonly Uint8Array[]): Promise<(Uint8Array | undefined)[]> {
+    for (const key of keys) checkKey(key);
+    const results: (Uint8Array | undefined | Promise<Uint8Array | undefined>)[] = new Array(keys.length);
+    const groups: Promise<void>[] = [];
+    for (let from = 0; from < keys.length; from += GROUP) {
+      if (this.#mustWait || this.#underWay + GROUP > MAX_UNDER_WAY) {
+        for (let i = from; i < Math.min(from + GROUP, keys.length); i++) {
+          results[i] = heldBack(this.get(keys[i]!));
+        }
+      } else {
+        this.#gets += Math.min(GROUP, keys.length - from);
+        groups.push(this.#getGroup(keys, from, results));
+      }
+    }
+    await Promise.all(groups);
+    return Promise.all(results);
+  }
+
+  async putMany(requests: readonly PutRequest[]): Promise<PutResult[]> {
+    const settled = await Promise.allSettled(
+      requests.map(({ key, value, options }) => this.put(key, value, options)),
+    );
+    return settled.map((result) => {
+      if (result.status === 'rejected') throw result.reason;
+      return result.value;
+    });
+  }
+
+  incr(key: Uint8Array, delta: number | bigint = 1): Promise<bigint> {
+    checkKey(key);
+    if (typeof delta !== 'bigint' && !Number.isSafeInteger(delta)) {
+      throw new TypeError('delta must be an integer');
+    }
+    const addend = BigInt(delta);
+    this.#puts++;
+    if (this.#mustWait) {
+      const copy = key.slice();
+      return this.#later(() => this.#incr(copy, addend));
+    }
+    return this.#incr(key, addend);
+  }
+
+  async scan(options: ScanOptions = {}): Promise<ScanPage> {
+    const page = await this.#walking(() => scanPage(this.context, options));
+    return { keys: page.keys, cursor: page.cursor };
+  }
+
+  usage(): Promise<KvUsage> {
+    return this.#walking(() => measure(this.context));
   }
 
   stats(): KvStats {
@@ -132,6 +222,11 @@ export class Table implements Kv {
     return this.close();
   }
 
+  /** Removes the key if it has expired. */
+  protected sweep(key: Uint8Array): Promise<boolean> {
+    return this.#del(key, undefined, true);
+  }
+
   protected newGet(): Get {
     return new Get(this.context);
   }
@@ -146,7 +241,8 @@ export class Table implements Kv {
         this.#idle = resolve;
       });
     }
-    for (const pool of [this.#freeGets, this.#freePuts, this.#freeDels]) {
+    await this.#sweeper.close();
+    for (const pool of [this.#freeGets, this.#freePuts, this.#freeDels, this.#freeIncrs]) {
       for (const operation of pool.splice(0)) operation.dispose();
     }
     await this.context.keeper.close();
@@ -178,25 +274,87 @@ export class Table implements Kv {
     return this.#run(operation, resultOf, this.#freeGets);
   }
 
-  #put(key: Uint8Array, value: Uint8Array, ifAbsent: boolean): Promise<PutResult> {
+  #put(key: Uint8Array, value: Uint8Array, options: PutOptions | undefined): Promise<PutResult> {
     const operation = this.#freePuts.pop() ?? this.newPut();
-    operation.start(key, value, ifAbsent);
+    operation.start(key, value, options);
     return this.#run(operation, resultOfPut, this.#freePuts);
   }
 
-  #del(key: Uint8Array): Promise<boolean> {
+  #del(key: Uint8Array, ifVersion: KvVersion | undefined, onlyExpired: boolean): Promise<boolean> {
     const operation = this.#freeDels.pop() ?? new Del(this.context);
-    operation.start(key);
+    operation.start(key, ifVersion, onlyExpired);
     return this.#run(operation, resultOfDel, this.#freeDels);
+  }
+
+  #incr(key: Uint8Array, delta: bigint): Promise<bigint> {
+    const operation = this.#freeIncrs.pop() ?? new Incr(this.context);
+    operation.startIncr(key, delta);
+    return this.#run(operation, resultOfIncr, this.#freeIncrs);
+  }
+
+  /** Up to GROUP gets whose first rounds go out together. What becomes of each is in `results` when it is known. */
+  async #getGroup(
+    keys: readonly Uint8Array[],
+    from: number,
+    results: (Uint8Array | undefined | Promise<Uint8Array | undefined>)[],
+  ): Promise<void> {
+    const pool = this.#freeGets;
+    const gets: Get[] = [];
+    for (let i = from; i < Math.min(from + GROUP, keys.length); i++) {
+      const operation = pool.pop() ?? this.newGet();
+      operation.start(keys[i]!, false);
+      gets.push(operation);
+    }
+    this.#underWay += gets.length;
+    const batch = this.#freeBatches.pop() ?? this.context.client.createBatch();
+    let left = gets.length;
+    try {
+      await runTogether(gets, batch, (operation, step) => {
+        left--;
+        results[from + gets.indexOf(operation)] = heldBack(this.#goOn(operation, valueIn, pool, step));
+      });
+    } finally {
+      this.#freeBatches.push(batch);
+      for (; left > 0; left--) this.#oneLess();
+    }
+  }
+
+  async #walking<T>(walk: () => Promise<T>): Promise<T> {
+    if (this.#closing !== undefined) throw new KvError(KvErrorCode.CLOSED, 'The store is closed');
+    this.#underWay++;
+    try {
+      return await walk();
+    } catch (error) {
+      throw toKvError(error);
+    } finally {
+      this.#oneLess();
+    }
   }
 
   /** Runs an operation as far as it goes without waiting: mostly to its end. */
   #run<O extends Operation, T>(operation: O, resultOf: (operation: O) => T, pool: O[]): Promise<T> {
     this.#underWay++;
+    let step: Step;
+    try {
+      step = operation.begin();
+    } catch (error) {
+      const reason = operation.failure(error);
+      this.#end(operation, pool);
+      return Promise.reject(reason);
+    }
+    return this.#goOn(operation, resultOf, pool, step);
+  }
+
+  #goOn<O extends Operation, T>(
+    operation: O,
+    resultOf: (operation: O) => T,
+    pool: O[],
+    first: Step,
+  ): Promise<T> {
     let failed = false;
     let result: unknown;
     try {
-      let step = operation.begin();
+      let step = first;
       while (step !== DONE) {
         if (typeof step !== 'number') return this.#runOn(operation, resultOf, pool, step);
         step = operation.step(step);
@@ -230,6 +388,11 @@ export class Table implements Kv {
   #end<O extends Operation>(operation: O, pool: O[]): void {
     operation.finish();
     pool.push(operation);
+    if (this.context.expirySeen) this.#sweeper.wake();
+    this.#oneLess();
+  }
+
+  #oneLess(): void {
     this.#underWay--;
     if (this.#waiting.length > 0) this.#beginWaiting();
     if (this.#underWay === 0) this.#idle?.();
@@ -249,6 +412,12 @@ export class Table implements Kv {
   }
 }
 
+/** A promise that is looked at later: until then its rejection is not an unhandled one. */
+function heldBack<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => undefined);
+  return promise;
+}
+
 function valueIn(operation: Get): Uint8Array | undefined {
   return operation.found ? operation.value() : undefined;
 }
@@ -263,6 +432,10 @@ function presenceIn(operation: Get): boolean {
 
 function resultOfPut(operation: Put): PutResult {
   return operation.result();
+}
+
+function resultOfIncr(operation: Incr): bigint {
+  return operation.sum();
 }
 
 function resultOfDel(operation: Del): boolean {

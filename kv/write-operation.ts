@@ -1,9 +1,10 @@
 import { RetCode } from '../patronus/index.js';
-import { KvError, KvErrorCode } from './api.js';
-import { blockKeyLength, blockUnits, blockValueLength } from './block.js';
+import { KvError, KvErrorCode, type KvVersion } from './api.js';
+import { blockIsCounter, blockVersion, unitsOfBlock } from './block.js';
 import { classUnits } from './free-lists.js';
 import { FROZEN, LARGE_UNITS, slotPointer, slotUnits } from './layout.js';
 import { Operation, type Step } from './operation.js';
+import { versionText } from './versions.js';
 
 /** How the CAS that makes a write visible stands. */
 const Outcome = { None: 0, Sent: 1, Unknown: 2 } as const;
@@ -13,6 +14,11 @@ export const Resolve = { Lease: 20, Read: 21 } as const;
 
 /** A read of the slot that decides about an unknown outcome is tried as often as this. */
 const RESOLVE_ATTEMPTS = 16;
+
+/** Whether a condition on the version holds. A counter's version, with a dot, matches none. */
+export function isNamedBy(version: KvVersion, ifVersion: KvVersion | undefined): boolean {
+  return ifVersion === undefined || (version === ifVersion && !version.includes('.'));
+}
 
 /**
  * What put and del have in common: the slot of the key's committed entry, and the one CAS that makes the write visible
@@ -61,10 +67,17 @@ export abstract class WriteOperation extends Operation {
     this.oldLo = words[slot]!;
     this.oldHi = words[slot + 1]!;
     const units = slotUnits(this.oldHi);
-    this.oldUnits =
-      units < LARGE_UNITS
-        ? units
-        : classUnits(blockUnits(blockKeyLength(words, place), blockValueLength(words, place)));
+    this.oldUnits = units < LARGE_UNITS ? units : classUnits(unitsOfBlock(words, place));
+  }
+
+  /** The version of the value at word `place`: undefined if its key has expired. */
+  protected versionAt(place: number): KvVersion | undefined {
+    const { words } = this;
+    if (this.isExpired(words, place)) return undefined;
+    // The value is not at hand, so a counter gets the version of none of its values.
+    return blockIsCounter(words, place)
+      ? `${versionText(blockVersion(words, place))}.`
+      : versionText(blockVersion(words, place));
   }
 
   protected retireOld(): void {

@@ -57,6 +57,22 @@ export class MapKv implements Kv {
     return this.#entries.delete(name);
   }
 
+  getMany(): never {
+    throw new Error('not part of the double');
+  }
+  putMany(): never {
+    throw new Error('not part of the double');
+  }
+  incr(): never {
+    throw new Error('not part of the double');
+  }
+  scan(): never {
+    throw new Error('not part of the double');
+  }
+  usage(): never {
+    throw new Error('not part of the double');
+  }
+
   stats(): KvStats {
     const { gets, puts, dels } = this;
     return {

@@ -45,6 +45,7 @@ export class FakeNode {
   readonly allocated = new Map<number, number>();
   clockNs = 1e9;
   grants = 0;
+  commits = 0;
   liveLeases = new Set<FakeLease>();
   /** Asked before each operation. */
   fault: (operation: FakeOperation) => Fault = () => undefined;
@@ -260,6 +261,7 @@ class FakeBatch implements Batch {
     if (this.#client.dead) return new Promise<RetCode>(() => {});
     if (operations.some(({ lease }) => !lease.live)) return RetCode.LeaseLocalExpiredErr;
     this.executed = 0;
+    node.commits++;
     if (scheduler === undefined) {
       let status: RetCode = RetCode.Ok;
       for (const operation of operations) {
@@ -535,5 +537,6 @@ export function jumping(node: FakeNode): Pacing {
       node.clockNs += ms * 1e6;
     },
     random: seeded(7),
+    wallMs: () => Math.floor(node.clockNs / 1e6),
   };
 }

@@ -1,12 +1,19 @@
 import { describe, expect, test } from 'vitest';
 import {
+  blockExpiry,
   blockHoldsKey,
   blockIntact,
+  blockIsCounter,
+  blockMetaLength,
+  blockMetaWord,
   blockUnits,
+  blockValueStart,
   blockVersion,
+  COUNTER,
   fillBlock,
   prefixBytes,
   sealBlock,
+  unitsOfBlock,
   valueOffset,
 } from '../../kv/block.js';
 import { checksumWords } from '../../kv/checksum.js';
@@ -218,30 +225,57 @@ describe('checksum', () => {
 });
 
 describe('block', () => {
-  const make = (keyLength: number, valueLength: number) => {
-    const units = blockUnits(keyLength, valueLength);
+  const make = (keyLength: number, valueLength: number, metaLength = 0, expiry = 0, flags = 0) => {
+    const units = blockUnits(keyLength, metaLength, valueLength);
     const words = new Uint32Array(units * 16).fill(0xdead_beef);
     const bytes = new Uint8Array(words.buffer);
     const keyWords = new Uint32Array(Math.ceil(keyLength / 4));
     new Uint8Array(keyWords.buffer).set(counting(keyLength));
     const value = Uint8Array.from({ length: valueLength }, (_, i) => i * 7);
-    fillBlock(words, bytes, keyWords, keyLength, 11, 22, value);
+    const meta = metaLength === 0 ? undefined : Uint8Array.from({ length: metaLength }, (_, i) => i * 3);
+    fillBlock(words, bytes, keyWords, keyLength, 11, 22, value, meta, expiry, flags);
     sealBlock(words, 2 ** 40 + 5);
-    return { words, bytes, keyWords, value };
+    return { words, bytes, keyWords, value, meta };
   };
 
   test('keeps key, value and version, and ends with zeros', () => {
     for (const keyLength of [1, 3, 4, 5, 31, 4096]) {
       for (const valueLength of [0, 1, 27, 64, 1000]) {
         const { words, bytes, keyWords, value } = make(keyLength, valueLength);
-        const at = valueOffset(keyLength);
+        const at = valueOffset(keyLength, 0);
         expect(bytes.subarray(at, at + valueLength)).toEqual(value);
         expect(bytes.subarray(at + valueLength).every((byte) => byte === 0)).toBe(true);
         expect(blockIntact(words, 0, bytes.length)).toBe(true);
         expect(blockHoldsKey(words, 0, keyWords, keyLength, 11, 22)).toBe(true);
         expect(blockVersion(words, 0)).toBe(2 ** 40 + 5);
-        expect(prefixBytes(keyLength)).toBeGreaterThanOrEqual(at);
+        expect(prefixBytes(keyLength)).toBeGreaterThanOrEqual(32 + keyLength);
       }
+    }
+  });
+
+  test('keeps metadata, expiry and flags', () => {
+    for (const metaLength of [1, 7, 8, 9, 255]) {
+      const { words, bytes, meta, value } = make(5, 20, metaLength, 2 ** 47 + 12_345, COUNTER);
+      expect(blockMetaLength(words, 0)).toBe(metaLength);
+      const at = blockMetaWord(words, 0) * 4;
+      expect(bytes.subarray(at, at + metaLength)).toEqual(meta);
+      const start = blockValueStart(words, 0);
+      expect(start % 8).toBe(0);
+      expect(bytes.subarray(start, start + 20)).toEqual(value);
+      expect(blockExpiry(words, 0)).toBe(2 ** 47 + 12_345);
+      expect(blockVersion(words, 0)).toBe(2 ** 40 + 5);
+      expect(blockIsCounter(words, 0)).toBe(true);
+      expect(unitsOfBlock(words, 0)).toBe(bytes.length / 64);
+    }
+  });
+
+  test('a counter may change, and nothing else of its block', () => {
+    const { words, bytes } = make(5, 8, 0, 0, COUNTER);
+    const start = blockValueStart(words, 0);
+    for (let i = 0; i < start + 8; i++) {
+      bytes[i]! ^= 0x40;
+      expect(blockIntact(words, 0, bytes.length), `byte ${i}`).toBe(i >= start);
+      bytes[i]! ^= 0x40;
     }
   });
 
@@ -256,7 +290,7 @@ describe('block', () => {
 
   test('any changed byte shows, also a length that points outside', () => {
     const { words, bytes } = make(6, 50);
-    const used = valueOffset(6) + 50;
+    const used = valueOffset(6, 0) + 50;
     for (let i = 0; i < used; i++) {
       bytes[i]! ^= 0x40;
       expect(blockIntact(words, 0, bytes.length), `byte ${i}`).toBe(false);

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { TableContext } from '../../kv/context.js';
 import type { Put } from '../../kv/put.js';
 import { Table } from '../../kv/table.js';
-import { codes, expectAllLinearizable, isCaught, ScatteredPut, ScatteredTable } from './runs.js';
+import { ALL_KINDS, codes, expectAllLinearizable, isCaught, ScatteredPut, ScatteredTable } from './runs.js';
 
 describe('interleaved clients', () => {
   test('one key, three clients', async () => {
@@ -13,6 +13,33 @@ describe('interleaved clients', () => {
 
   test('two keys, five clients', async () => {
     await expectAllLinearizable(150, { clients: 5, keys: 2, operations: 5 });
+  });
+
+  test('every kind of operation', async () => {
+    await expectAllLinearizable(200, { clients: 4, operations: 7, keys: 2, kinds: ALL_KINDS });
+  });
+
+  test('keys that expire', async () => {
+    await expectAllLinearizable(100, {
+      clients: 3,
+      operations: 7,
+      keys: 2,
+      kinds: ALL_KINDS,
+      ttlMs: 4,
+      stepNs: 20_000,
+    });
+  });
+
+  test('counters under faults', async () => {
+    await expectAllLinearizable(200, {
+      clients: 3,
+      operations: 6,
+      kinds: ['incr', 'incr', 'incr', 'get', 'put', 'del'],
+      fault: (_operation, random) =>
+        random() < 0.04
+          ? (['refuse', 'lose-before', 'lose-after'] as const)[Math.floor(random() * 3)]
+          : undefined,
+    });
   });
 
   test('with the usual choice of slots', async () => {

@@ -35,6 +35,33 @@ const ifAbsent = (
   seen,
 });
 const INF = Number.POSITIVE_INFINITY;
+const incr = (call: number, end: number, result: string): HistoryOperation => ({
+  kind: 'incr',
+  call,
+  end,
+  result,
+});
+const ifVersion = (
+  call: number,
+  end: number,
+  value: string,
+  expects: string,
+  result: string,
+): HistoryOperation => ({ kind: 'putIfVersion', call, end, value, expects, result });
+/** Times are dates too. */
+const dated = (operation: HistoryOperation, expiry?: number): HistoryOperation => ({
+  ...operation,
+  callDate: operation.call,
+  endDate: operation.end,
+  ...(expiry !== undefined && { expiry }),
+});
+const delIf = (call: number, end: number, expects: string, result: boolean): HistoryOperation => ({
+  kind: 'delIfVersion',
+  call,
+  end,
+  expects,
+  result,
+});
 
 test.each<[string, HistoryOperation[]]>([
   ['nothing', []],
@@ -46,6 +73,36 @@ test.each<[string, HistoryOperation[]]>([
   ['concurrent puts in either order', [put(0, 10, 'a', 'replaced'), put(0, 10, 'b'), get(11, 12, 'a')]],
   ['an unknown put that happened late', [put(0, INF, 'a'), get(5, 6), get(7, 8, 'a')]],
   ['an unknown put that never happened', [put(0, INF, 'a'), get(5, 6), put(7, 8, 'b'), get(9, 10, 'b')]],
+  [
+    'a counter',
+    [
+      incr(0, 9, '2'),
+      incr(0, 9, '1'),
+      get(10, 11, '2'),
+      put(12, 13, 'a', 'replaced'),
+      incr(14, 15, 'not a counter'),
+    ],
+  ],
+  ['an unknown addition', [{ ...incr(0, INF, ''), result: undefined }, incr(1, 2, '1'), get(3, 4, '2')]],
+  [
+    'conditions',
+    [
+      put(0, 1, 'a'),
+      ifVersion(2, 3, 'b', 'a', 'replaced'),
+      ifVersion(4, 5, 'c', 'a', 'refused'),
+      delIf(6, 7, 'b', true),
+    ],
+  ],
+  [
+    'an expiry',
+    [
+      dated(put(0, 1, 'a'), 10),
+      dated(get(8, 9, 'a')),
+      dated(get(9, 11)),
+      dated(get(12, 13)),
+      dated(put(14, 15, 'b')),
+    ],
+  ],
   ['a refused put', [put(0, 1, 'a'), ifAbsent(2, 3, 'b', 'refused', 'a'), get(4, 5, 'a')]],
 ])('linearizable: %s', (_, history) => {
   expect(isLinearizable(history)).toBe(true);
@@ -54,6 +111,19 @@ test.each<[string, HistoryOperation[]]>([
 
 test.each<[string, HistoryOperation[]]>([
   ['a value from nowhere', [get(0, 1, 'a')]],
+  ['a lost addition', [incr(0, 9, '1'), incr(0, 9, '1')]],
+  ['an addition that counts twice', [incr(0, 1, '1'), get(2, 3, '2')]],
+  [
+    'a condition that did not hold',
+    [put(0, 1, 'a'), put(2, 3, 'b', 'replaced'), ifVersion(4, 5, 'c', 'a', 'replaced')],
+  ],
+  [
+    'two for one version',
+    [put(0, 1, 'a'), ifVersion(2, 9, 'b', 'a', 'replaced'), ifVersion(2, 9, 'c', 'a', 'replaced')],
+  ],
+  ['a delete of another version', [put(0, 1, 'a'), delIf(2, 3, 'b', true)]],
+  ['a value after its expiry', [dated(put(0, 1, 'a'), 10), dated(get(11, 12, 'a'))]],
+  ['a value gone before its expiry', [dated(put(0, 1, 'a'), 10), dated(get(2, 3))]],
   ['a stale get', [put(0, 1, 'a'), put(2, 3, 'b', 'replaced'), get(4, 5, 'a')]],
   ['new, then old', [put(0, 10, 'a'), get(1, 2, 'a'), get(3, 4)]],
   ['a lost write', [put(0, 1, 'a'), get(2, 3)]],

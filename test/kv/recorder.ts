@@ -11,37 +11,70 @@ export interface Observation {
   readonly value?: string;
   readonly call: number;
   readonly end: number;
+  readonly callDate?: number;
+  readonly endDate?: number;
+  readonly expiry?: number | undefined;
   readonly result?: string | boolean | undefined;
+  /** Of the value that was seen or written. */
   readonly version?: string | undefined;
+  /** Of the value that a condition named. */
+  readonly wanted?: string | undefined;
   /** Why it failed, if it did. */
   readonly code?: string;
+}
+
+/** What is to be done. */
+export interface Task {
+  readonly key: string;
+  readonly kind: Kind;
+  readonly value: string;
+  /** For the kinds with a condition on it. */
+  readonly version?: string | undefined;
+  readonly ttlMs?: number | undefined;
 }
 
 /** Does an operation and notes what was seen. Failures of which nothing was changed are noted as such. */
 export async function observe(
   kv: Kv,
   clock: () => number,
-  key: string,
-  kind: Kind,
-  value: string,
+  task: Task,
+  date: () => number = () => 0,
 ): Promise<Observation> {
-  const call = clock();
+  const { key, kind, value, version: wanted = '0', ttlMs } = task;
+  const began = { key, kind, value, call: clock(), callDate: date() };
   const bytes = bytesOf(key);
   try {
     if (kind === 'get') {
       const entry = await kv.getEntry(bytes);
-      return { key, kind, call, end: clock(), result: textOf(entry?.value), version: entry?.version };
+      return { ...began, ...ended(), result: textOf(entry?.value), version: entry?.version };
     }
-    if (kind === 'del') {
-      const result = await kv.del(bytes);
-      return { key, kind, call, end: clock(), result };
+    if (kind === 'incr') return { ...began, ...ended(await kv.incr(bytes)) };
+    if (kind === 'del') return { ...began, ...ended(await kv.del(bytes)) };
+    if (kind === 'delIfVersion') {
+      return { ...began, wanted, ...ended(await kv.del(bytes, { ifVersion: wanted })) };
     }
-    const { outcome, version } = await kv.put(bytes, bytesOf(value), { ifAbsent: kind === 'putIfAbsent' });
-    return { key, kind, value, call, end: clock(), result: outcome, version };
+    const options = {
+      ...(kind === 'putIfAbsent' && { ifAbsent: true }),
+      ...(kind === 'putIfVersion' && { ifVersion: wanted }),
+      ...(ttlMs !== undefined && { ttlMs }),
+    };
+    const expiry = ttlMs === undefined ? undefined : began.callDate + ttlMs;
+    const { outcome, version } = await kv.put(bytes, bytesOf(value), options);
+    return { ...began, ...(kind === 'putIfVersion' && { wanted }), expiry, ...ended(outcome), version };
   } catch (error) {
     if (!(error instanceof KvError)) throw error;
+    if (error.code === KvErrorCode.NOT_A_COUNTER) return { ...began, ...ended('not a counter') };
     const end = error.code === KvErrorCode.OUTCOME_UNKNOWN ? Number.POSITIVE_INFINITY : clock();
-    return { key, kind, value, call, end, code: error.code };
+    const expiry = ttlMs === undefined ? undefined : began.callDate + ttlMs;
+    return { ...began, expiry, wanted, end, code: error.code };
+  }
+
+  function ended(result?: string | boolean | bigint) {
+    return {
+      end: clock(),
+      endDate: date(),
+      result: typeof result === 'bigint' ? result.toString() : result,
+    };
   }
 }
 
@@ -59,11 +92,12 @@ export function histories(observations: readonly Observation[]): Map<string, His
   const byKey = new Map<string, HistoryOperation[]>();
   for (const observation of observations) {
     if (observation.code !== undefined && observation.end !== Number.POSITIVE_INFINITY) continue;
-    const { key, version, code, ...operation } = observation;
+    const { key, version, code, wanted, ...operation } = observation;
     const seen =
       operation.result === 'refused' && version !== undefined ? valueOfVersion.get(version) : undefined;
+    const expects = wanted === undefined ? undefined : valueOfVersion.get(wanted);
     const history = byKey.get(key) ?? [];
-    history.push(seen === undefined ? operation : { ...operation, seen });
+    history.push({ ...operation, seen, expects });
     byKey.set(key, history);
   }
   return byKey;

@@ -11,6 +11,16 @@ import { histories, type Kind, type Observation, observe } from './recorder.js';
 import { Scheduler } from './scheduler.js';
 
 const KINDS: readonly Kind[] = ['get', 'get', 'put', 'put', 'putIfAbsent', 'del'];
+/** With every kind of operation. Versions are those that the client saw last. */
+export const ALL_KINDS: readonly Kind[] = [
+  ...KINDS,
+  'putIfVersion',
+  'putIfVersion',
+  'delIfVersion',
+  'incr',
+  'incr',
+  'incr',
+];
 
 /**
  * Takes any empty slot instead of the first: with the usual choice two inserts of one key mostly meet in one slot, and
@@ -49,6 +59,9 @@ export interface Setup {
   readonly diesAt?: number;
   /** The first client stands still at this piece, for so long. */
   readonly pause?: { readonly at: number; readonly ns: number };
+  readonly kinds?: readonly Kind[];
+  /** Half of the puts get a time to live of up to so many ms. */
+  readonly ttlMs?: number;
   /** Part of the operations that insert keys of their own: they make the table grow. */
   readonly inserts?: number;
   readonly open?: ((context: TableContext) => Table) | undefined;
@@ -74,6 +87,7 @@ export async function run(seed: number, setup: Setup): Promise<Run> {
     filling = 0,
     inserts = 0,
   } = setup;
+  const { kinds = KINDS, ttlMs = 0 } = setup;
   const node = fakeNode();
   await createTable(node.connect(), { subtables: 1, groups, termMs, maxValueBytes: 1024 });
   // All of the run follows from the seed.
@@ -94,9 +108,23 @@ export async function run(seed: number, setup: Setup): Promise<Run> {
   for (let i = 0; i < clients; i++) await connect(setup.open ?? ((c) => new ScatteredTable(c)));
   const observations: Observation[] = [];
   const under: (Observation | undefined)[] = [];
+  const versions = tables.map(() => new Map<string, string>());
+  const date = () => scheduler.wallMs();
   const doing = async (index: number, key: string, kind: Kind, value: string) => {
-    under[index] = { key, kind, value, call: scheduler.time, end: Number.POSITIVE_INFINITY };
-    observations.push(await observe(tables[index]!, () => scheduler.time, key, kind, value));
+    const ttl = ttlMs > 0 && random() < 0.5 ? Math.ceil(random() * ttlMs) : undefined;
+    const task = {
+      key,
+      kind,
+      value,
+      version: versions[index]?.get(key),
+      ttlMs: kind.startsWith('put') ? ttl : undefined,
+    };
+    const expiry = task.ttlMs === undefined ? undefined : date() + task.ttlMs;
+    const began = { key, kind, value, call: scheduler.time, callDate: date(), expiry, wanted: task.version };
+    under[index] = { ...began, end: Number.POSITIVE_INFINITY };
+    const observation = await observe(tables[index]!, () => scheduler.time, task, date);
+    if (observation.version !== undefined) versions[index]?.set(key, observation.version);
+    observations.push(observation);
     under[index] = undefined;
   };
   if (filling > 0) for (let i = 0; i < keys; i++) await scheduler.run(doing(0, `key ${i}`, 'put', 'first'));
@@ -110,7 +138,7 @@ export async function run(seed: number, setup: Setup): Promise<Run> {
       const key =
         random() < inserts ? `filling ${Math.floor(random() * 3)}` : `key ${Math.floor(random() * keys)}`;
       const value = `value ${index}.${i}${'.'.repeat(Math.floor(random() * 40))}`;
-      await doing(index, key, pick(random, KINDS), value);
+      await doing(index, key, pick(random, kinds), value);
     }
   };
   await scheduler.run(

@@ -48,6 +48,10 @@ export class Scheduler implements Pacing {
     return new Promise((wake) => this.#sleepers.push({ untilNs: this.#node.clockNs + ms * 1e6, wake }));
   }
 
+  wallMs(): number {
+    return Math.floor(this.#node.clockNs / 1e6);
+  }
+
   async run<T>(work: Promise<T>): Promise<T> {
     let settled = false;
     const end = () => {

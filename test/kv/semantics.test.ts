@@ -435,7 +435,7 @@ describe('tables', () => {
   test('versions differ between clients', async () => {
     const { node, kv } = await open();
     const others = await Promise.all([another(node), another(node)]);
-    const versions = new Set<string>();
+    const versions = new Set<string | undefined>();
     for (let i = 0; i < 300; i++) {
       for (const table of [kv, ...others.map((o) => o.kv)]) versions.add((await table.put(key, key)).version);
     }

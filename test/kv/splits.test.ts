@@ -11,6 +11,7 @@ import { RetCode } from '../../patronus/index.js';
 import { fakeNode, jumping } from './fake-patronus.js';
 import { bytesOf, seeds, textOf } from './random.js';
 import {
+  ALL_KINDS,
   expectAllLinearizable,
   isCaught,
   type Run,
@@ -21,10 +22,10 @@ import {
 } from './runs.js';
 
 /** 42 slots in the beginning, and keys enough to split the table several times while the clients work. */
-const GROWING: Setup = { clients: 3, operations: 6, keys: 2, filling: 34, inserts: 0.5 };
+const GROWING: Setup = { kinds: ALL_KINDS, clients: 3, operations: 6, keys: 2, filling: 34, inserts: 0.5 };
 
 /** Many clients on few keys right when the table splits: for the mistakes of a moment. */
-const CROWDED: Setup = { clients: 5, operations: 6, keys: 3, filling: 38, inserts: 0.3 };
+const CROWDED: Setup = { kinds: ALL_KINDS, clients: 5, operations: 6, keys: 3, filling: 38, inserts: 0.3 };
 
 function splits(runs: readonly Run[]): number {
   return runs.reduce(

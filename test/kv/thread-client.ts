@@ -17,7 +17,13 @@ parentPort!.postMessage('ready');
 await new Promise((resolve) => parentPort!.once('message', resolve));
 for (let round = 0; round < rounds; round++) {
   for (let i = 0; i < operations; i++) {
-    observations.push(await observe(kv, clock, `key ${round}`, pick(random, KINDS), `${seed}.${round}.${i}`));
+    observations.push(
+      await observe(kv, clock, {
+        key: `key ${round}`,
+        kind: pick(random, KINDS),
+        value: `${seed}.${round}.${i}`,
+      }),
+    );
   }
 }
 await kv.close();
