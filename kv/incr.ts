@@ -90,7 +90,7 @@ export class Incr extends Put {
   override step(status: number): Step {
     if (this.phase !== ADD || status === RetCode.Ok) return super.step(status);
     if (this.atomicAnswered) return this.otherStep(status);
-    if (status === RetCode.RdmaExecutionErr) {
+    if (status === RetCode.RdmaExecutionErr || status === RetCode.OutcomeUnknown) {
       this.#unknown = true;
       throw new Error('no answer');
     }

@@ -461,9 +461,6 @@ export class FakeClient implements PatronusClient {
     return new FakeBatch(this);
   }
 
-  extend(): never {
-    throw new Error('not part of the double');
-  }
   rpcExtend(): never {
     throw new Error('not part of the double');
   }

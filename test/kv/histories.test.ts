@@ -6,21 +6,21 @@ import { ALL_KINDS, codes, expectAllLinearizable, isCaught, ScatteredPut, Scatte
 
 describe('interleaved clients', () => {
   test('one key, three clients', async () => {
-    const runs = await expectAllLinearizable(600, {});
+    const runs = await expectAllLinearizable(80, {});
     expect(codes(runs)).toEqual(new Set([undefined]));
     expect(runs.some(({ tables }) => tables.some((table) => table.stats().retries > 0))).toBe(true);
   });
 
   test('two keys, five clients', async () => {
-    await expectAllLinearizable(150, { clients: 5, keys: 2, operations: 5 });
+    await expectAllLinearizable(60, { clients: 5, keys: 2, operations: 5 });
   });
 
   test('every kind of operation', async () => {
-    await expectAllLinearizable(200, { clients: 4, operations: 7, keys: 2, kinds: ALL_KINDS });
+    await expectAllLinearizable(80, { clients: 4, operations: 7, keys: 2, kinds: ALL_KINDS });
   });
 
   test('keys that expire', async () => {
-    await expectAllLinearizable(100, {
+    await expectAllLinearizable(50, {
       clients: 3,
       operations: 7,
       keys: 2,
@@ -31,7 +31,7 @@ describe('interleaved clients', () => {
   });
 
   test('counters under faults', async () => {
-    await expectAllLinearizable(200, {
+    await expectAllLinearizable(80, {
       clients: 3,
       operations: 6,
       kinds: ['incr', 'incr', 'incr', 'get', 'put', 'del'],
@@ -43,21 +43,21 @@ describe('interleaved clients', () => {
   });
 
   test('with the usual choice of slots', async () => {
-    await expectAllLinearizable(200, { clients: 4, keys: 2, open: (context) => new Table(context) });
+    await expectAllLinearizable(80, { clients: 4, keys: 2, open: (context) => new Table(context) });
   });
 
   test('leases that end in the middle of operations', async () => {
     // Some 40 accesses in a term: every operation meets its end now and then.
-    const runs = await expectAllLinearizable(200, { termMs: 10, stepNs: 250_000, clients: 3 });
+    const runs = await expectAllLinearizable(80, { termMs: 10, stepNs: 250_000, clients: 3 });
     expect(runs.some(({ tables }) => tables.some((table) => table.stats().leaseRenewals > 0))).toBe(true);
   });
 
   test('blocks reused after the grace period', async () => {
-    await expectAllLinearizable(100, { termMs: 10, stepNs: 50_000, operations: 9, clients: 3 });
+    await expectAllLinearizable(50, { termMs: 10, stepNs: 50_000, operations: 9, clients: 3 });
   });
 
   test('accesses refused by the NIC', async () => {
-    const runs = await expectAllLinearizable(300, {
+    const runs = await expectAllLinearizable(50, {
       fault: (_operation, random) => (random() < 0.05 ? 'refuse' : undefined),
     });
     expect(codes(runs)).toEqual(new Set([undefined]));
@@ -65,7 +65,7 @@ describe('interleaved clients', () => {
   });
 
   test('answers lost, before or after the execution', async () => {
-    const runs = await expectAllLinearizable(600, {
+    const runs = await expectAllLinearizable(80, {
       fault: (_operation, random) =>
         random() < 0.05 ? (random() < 0.5 ? 'lose-before' : 'lose-after') : undefined,
     });
