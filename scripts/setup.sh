@@ -27,6 +27,8 @@ step() {
 has_package() {
   case $1 in
     wamerican) [ -e /usr/share/dict/american-english ] ;;
+    # The libFuzzer and the sanitizers of clang.
+    libclang-rt-dev) ls /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-* >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null 2>&1 ;;
   esac
 }

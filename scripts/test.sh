@@ -4,7 +4,7 @@
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
 cd -- "$root"
-sh scripts/setup.sh g++ make python3 memcached wamerican curl wrk
+sh scripts/setup.sh g++ make python3 memcached wamerican curl wrk clang libclang-rt-dev
 report=$(mktemp)
 trap 'rm -f "$report"' EXIT
 
