@@ -153,7 +153,21 @@ export class KvError extends Error {
   }
 }
 
-export interface EmbeddedOptions {
+/**
+ * How a handle's accesses are protected; to measure what protection costs.
+ * `region`: memory windows, one to read everything, one to write each subtable and each piece of 2 MiB for blocks.
+ * `block`: as region, but every block is read under a lease of its own.
+ * `mr`: as region, with memory regions in place of windows.
+ * `none`: with the key of all memory, which the memory node has to give away (`bypass`).
+ */
+export type KvProtection = 'region' | 'block' | 'mr' | 'none';
+
+export interface OpenOptions {
+  /** Default `region`. */
+  readonly protection?: KvProtection;
+}
+
+export interface EmbeddedOptions extends OpenOptions {
   /** Bytes of the memory node, >= 4 MiB. Default 256 MiB. */
   readonly memoryBytes?: number;
 }

@@ -1,6 +1,6 @@
 import { type PatronusClient, RetCode } from '../patronus/index.js';
 import { Allocator } from './allocator.js';
-import { KvError, KvErrorCode } from './api.js';
+import { KvError, KvErrorCode, type KvProtection } from './api.js';
 import { MAX_META_BYTES, valueOffset } from './block.js';
 import { Directory, type DirectoryImage, readDirectory } from './directory.js';
 import { classUnits } from './free-lists.js';
@@ -44,7 +44,11 @@ export class TableContext {
   expirySeen = false;
 
   /** Reads and checks the table in the client's first node; waits (bounded) for one that is being created. */
-  static async open(client: PatronusClient, pacing: Pacing): Promise<TableContext> {
+  static async open(
+    client: PatronusClient,
+    pacing: Pacing,
+    protection: KvProtection = 'region',
+  ): Promise<TableContext> {
     const node = client.nodes[0];
     if (node === undefined) throw new TypeError('the Patronus client has no memory node');
     for (let attempt = 0; attempt < OPEN_ATTEMPTS; attempt++) {
@@ -54,7 +58,7 @@ export class TableContext {
       );
       const superblock = decodeSuperblock(words);
       if (superblock !== undefined) {
-        const context = new TableContext(client, pacing, superblock);
+        const context = new TableContext(client, pacing, superblock, protection);
         await context.refreshDirectory();
         return context;
       }
@@ -64,7 +68,12 @@ export class TableContext {
     throw badTable('its creation was not finished');
   }
 
-  private constructor(client: PatronusClient, pacing: Pacing, superblock: Superblock) {
+  private constructor(
+    client: PatronusClient,
+    pacing: Pacing,
+    superblock: Superblock,
+    protection: KvProtection,
+  ) {
     const node = client.nodes[0]!;
     const memoryBytes = node.allocOffset + node.allocBytes;
     const termNs = superblock.termMs * 1e6;
@@ -72,7 +81,7 @@ export class TableContext {
     this.client = client;
     this.pacing = pacing;
     this.superblock = superblock;
-    this.keeper = new LeaseKeeper(client, pacing, termNs);
+    this.keeper = new LeaseKeeper(client, pacing, termNs, protection);
     this.directory = new Directory(this.keeper, subtableBytes(superblock.groups), memoryBytes);
     this.allocator = new Allocator(
       this.keeper,
@@ -108,7 +117,7 @@ export class TableContext {
         if (held[0] === undefined) await region.acquire();
         else if (held[1] === undefined) await superblock.acquire();
         else {
-          const image = await readDirectory(batch, client, held[1].lease, held[0].lease);
+          const image = await readDirectory(batch, client, held[1].lease, held[0].lease, this.keeper.rwFlags);
           if (typeof image !== 'number') return image;
           region.drop(held[0]);
           superblock.drop(held[1]);

@@ -84,18 +84,19 @@ export class Directory {
 
 /**
  * Reads where the directory is, under `superblock` (a lease from the superblock's start), and then the directory, under
- * `region`, which has to be the older lease: a directory that was replaced in between is not reused before it ends.
+ * `region`, which has to be the older lease, with `flags` of RwFlag: a directory that was replaced in between is not reused before it ends.
  */
 export async function readDirectory(
   batch: Batch,
   buffers: { getRdmaBuffer(size: number): RdmaBuffer; putRdmaBuffer(buffer: RdmaBuffer): void },
   superblock: Lease,
   region: Lease,
+  flags: number,
 ): Promise<DirectoryImage | RetCode> {
   const head = buffers.getRdmaBuffer(UNIT_BYTES);
   let body: RdmaBuffer | undefined;
   try {
-    let status = batch.prepareRead(superblock, head, 0, 8, SB_DIRECTORY_OFFSET - superblock.offset);
+    let status = batch.prepareRead(superblock, head, 0, 8, SB_DIRECTORY_OFFSET - superblock.offset, flags);
     status = status === RetCode.Ok ? await batch.commit() : status;
     if (status !== RetCode.Ok) return status;
     const offset = pointerOf(head.words[0]!, head.words[1]!);
@@ -108,7 +109,7 @@ export async function readDirectory(
     for (let at = 0; at < size; ) {
       for (; at < size && batch.count < MAX_BATCH && status === RetCode.Ok; at += WORDWISE_BYTES) {
         const piece = Math.min(WORDWISE_BYTES, size - at);
-        status = batch.prepareRead(region, body, at, piece, offset - region.offset + at);
+        status = batch.prepareRead(region, body, at, piece, offset - region.offset + at, flags);
       }
       if (status === RetCode.Ok) status = await batch.commit();
       if (status !== RetCode.Ok) return status;

@@ -32,12 +32,13 @@ export async function openEmbedded(options: EmbeddedOptions = {}): Promise<Kv> {
   const node = await PatronusNode.start({
     leaseBytes: LEASE_BYTES,
     allocBytes: memoryBytes - LEASE_BYTES,
+    bypass: options.protection === 'none',
   });
   let client: PatronusClient | undefined;
   try {
     client = await Patronus.connect({ nodes: [node.endpoint] });
     await createTable(client);
-    return new EmbeddedKv(await openTable(client), client, node);
+    return new EmbeddedKv(await openTable(client, options), client, node);
   } catch (error) {
     await client?.close();
     await node.close();

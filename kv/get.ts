@@ -142,8 +142,7 @@ export class Get extends Operation {
     this.#large = this.context.client.getRdmaBuffer(size);
     this.phase = Phase.Whole;
     const pointer = slotPointer(words[slot]!, words[slot + 1]!);
-    const { lease } = this.regionHeld!;
-    return this.send(this.batch.prepareRead(lease, this.#large, 0, size, pointer - lease.offset));
+    return this.readBlock(this.#large, size, pointer);
   }
 
   #checkWhole(): Step {

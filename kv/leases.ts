@@ -1,5 +1,12 @@
-import { AcquireStatus, type Lease, type PatronusClient, RetCode } from '../patronus/index.js';
-import { KvError, KvErrorCode } from './api.js';
+import {
+  AcquireFlag,
+  AcquireStatus,
+  type Lease,
+  type PatronusClient,
+  RetCode,
+  RwFlag,
+} from '../patronus/index.js';
+import { KvError, KvErrorCode, type KvProtection } from './api.js';
 import type { Pacing } from './pacing.js';
 
 /** A lease is renewed in the background from this part of its term on, if it is used then. */
@@ -31,12 +38,20 @@ export class LeaseKeeper {
   readonly termNs: number;
   readonly renewNs: number;
   readonly usableNs: number;
+  readonly protection: KvProtection;
+  /** How the leases are acquired, and how memory is accessed under them. */
+  readonly acquireFlags: number;
+  readonly rwFlags: number;
   renewals = 0;
   closed = false;
   readonly #cells: LeaseCell[] = [];
   readonly #relinquishing = new Set<Promise<unknown>>();
 
-  constructor(client: PatronusClient, pacing: Pacing, termNs: number) {
+  constructor(client: PatronusClient, pacing: Pacing, termNs: number, protection: KvProtection = 'region') {
+    this.protection = protection;
+    this.acquireFlags =
+      protection === 'none' ? AcquireFlag.NoRpc : protection === 'mr' ? AcquireFlag.UseMR : 0;
+    this.rwFlags = protection === 'none' ? RwFlag.UseUniversalRkey : 0;
     this.client = client;
     this.pacing = pacing;
     this.termNs = termNs;
@@ -134,7 +149,7 @@ export class LeaseCell {
 
   async #acquire(): Promise<RetCode> {
     const { client, pacing, termNs } = this.#keeper;
-    const request = { offset: this.#offset, size: this.#size, termNs };
+    const request = { offset: this.#offset, size: this.#size, termNs, flags: this.#keeper.acquireFlags };
     for (let attempt = 1; ; attempt++) {
       const sinceNs = client.now();
       const { status, lease } = await (this.#writable
@@ -154,7 +169,10 @@ export class LeaseCell {
         }
         return RetCode.Ok;
       }
-      const short = status === AcquireStatus.NoMw || status === AcquireStatus.BindErr;
+      const short =
+        status === AcquireStatus.NoMw ||
+        status === AcquireStatus.BindErr ||
+        status === AcquireStatus.RegMrErr;
       if (!short || attempt === ACQUIRE_ATTEMPTS) {
         throw new KvError(
           KvErrorCode.UNAVAILABLE,

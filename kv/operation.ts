@@ -1,6 +1,7 @@
 import { type Batch, type Lease, type RdmaBuffer, RetCode } from '../patronus/index.js';
 import { KvError, KvErrorCode } from './api.js';
 import { blockExpiry, blockHoldsKey, prefixBytes } from './block.js';
+import { type BlockRead, readUnderOwnLeases } from './block-reads.js';
 import type { TableContext } from './context.js';
 import type { Subtable } from './directory.js';
 import { toKvError } from './errors.js';
@@ -95,6 +96,10 @@ export abstract class Operation {
   protected freeSlots = 0;
   protected pendingSlot = -1;
   readonly #ownBatch: Batch;
+  readonly #rwFlags: number;
+  /** Blocks are read under leases of their own, buckets under that of the subtable. */
+  readonly #byBlock: boolean;
+  #attemptNs = 0;
   #splitPatienceNs = 0;
   #bucketA = 0;
   #bucketB = 0;
@@ -105,6 +110,8 @@ export abstract class Operation {
     this.context = context;
     this.#ownBatch = context.client.createBatch();
     this.batch = this.#ownBatch;
+    this.#rwFlags = context.keeper.rwFlags;
+    this.#byBlock = context.keeper.protection === 'block';
     this.scratch = context.client.getRdmaBuffer(SCRATCH_BYTES);
     this.words = this.scratch.words;
   }
@@ -166,10 +173,15 @@ export abstract class Operation {
 
   /** Takes the leases of an attempt; a promise if one has to be acquired: then begin again. */
   protected takeLeases(now: number, write: boolean): Promise<number> | undefined {
+    this.#attemptNs = now;
+    if (this.#byBlock) return this.#takeSubtableLease(now);
     const held = this.context.region.take(now);
     if (held === undefined) return this.context.region.acquire();
     this.regionHeld = held;
-    if (!write) return undefined;
+    return write ? this.#takeSubtableLease(now) : undefined;
+  }
+
+  #takeSubtableLease(now: number): Promise<number> | undefined {
     const subtableHeld = this.subtable.lease.take(now);
     if (subtableHeld === undefined) return this.acquireLease(this.subtable.lease);
     this.subtableHeld = subtableHeld;
@@ -195,9 +207,10 @@ export abstract class Operation {
 
   protected prepareBuckets(): RetCode {
     const { batch, scratch } = this;
-    const { lease } = this.regionHeld!;
+    const { lease } = this.regionHeld ?? this.subtableHeld!;
     const base = lease.offset;
-    const status = batch.prepareRead(lease, scratch, BUCKETS_AT, COMBINED_BYTES, this.#bucketA - base);
+    const flags = this.#rwFlags;
+    const status = batch.prepareRead(lease, scratch, BUCKETS_AT, COMBINED_BYTES, this.#bucketA - base, flags);
     if (status !== RetCode.Ok) return status;
     return batch.prepareRead(
       lease,
@@ -205,6 +218,7 @@ export abstract class Operation {
       BUCKETS_AT + COMBINED_BYTES,
       COMBINED_BYTES,
       this.#bucketB - base,
+      flags,
     );
   }
 
@@ -242,6 +256,7 @@ export abstract class Operation {
       expectedHi,
       desiredLo,
       desiredHi,
+      this.#rwFlags,
     );
   }
 
@@ -250,7 +265,7 @@ export abstract class Operation {
     const { words, scratch } = this;
     words[ATOMIC_AT / 4] = NOT_EXECUTED;
     words[ATOMIC_AT / 4 + 1] = NOT_EXECUTED;
-    return this.batch.prepareFaa(lease, scratch, ATOMIC_AT, offset, lo, hi);
+    return this.batch.prepareFaa(lease, scratch, ATOMIC_AT, offset, lo, hi, this.#rwFlags);
   }
 
   /** What was in the word before the atomic sent last. */
@@ -348,6 +363,7 @@ export abstract class Operation {
 
   /** Reads as many of the candidates' blocks as fit in one batch. Call while readCount < candidateCount. */
   protected readCandidates(): Step {
+    if (this.#byBlock) return this.#readCandidatesByBlock();
     const { batch, words, scratch, candidates, places } = this;
     const { lease } = this.regionHeld!;
     let at = CANDIDATES_AT;
@@ -357,11 +373,45 @@ export abstract class Operation {
       const hi = words[slot + 1]!;
       const size = this.candidateBytes(slotUnits(hi));
       if (at + size > SCRATCH_BYTES) break;
-      status = batch.prepareRead(lease, scratch, at, size, slotPointer(words[slot]!, hi) - lease.offset);
+      status = batch.prepareRead(
+        lease,
+        scratch,
+        at,
+        size,
+        slotPointer(words[slot]!, hi) - lease.offset,
+        this.#rwFlags,
+      );
       places[this.readCount++] = at >>> 2;
       at += size;
     }
     return this.send(status);
+  }
+
+  /** Reads a block, or its beginning, into a buffer of the operation's. */
+  protected readBlock(buffer: RdmaBuffer, size: number, pointer: number): Step {
+    if (this.#byBlock) return this.#readByBlock([{ buffer, at: 0, size, pointer }]);
+    const { lease } = this.regionHeld!;
+    return this.send(this.batch.prepareRead(lease, buffer, 0, size, pointer - lease.offset, this.#rwFlags));
+  }
+
+  #readCandidatesByBlock(): Promise<number> {
+    const { words, scratch: buffer, candidates, places } = this;
+    const reads: BlockRead[] = [];
+    let at = CANDIDATES_AT;
+    while (this.readCount < this.candidateCount && reads.length < MAX_BATCH) {
+      const slot = candidates[this.readCount]!;
+      const size = this.candidateBytes(slotUnits(words[slot + 1]!));
+      if (at + size > SCRATCH_BYTES) break;
+      reads.push({ buffer, at, size, pointer: slotPointer(words[slot]!, words[slot + 1]!) });
+      places[this.readCount++] = at >>> 2;
+      at += size;
+    }
+    return this.#readByBlock(reads);
+  }
+
+  #readByBlock(reads: readonly BlockRead[]): Promise<number> {
+    const { client, keeper } = this.context;
+    return readUnderOwnLeases(client, this.#ownBatch, reads, this.#attemptNs + keeper.termNs);
   }
 
   protected holdsKey(words: Uint32Array, place: number): boolean {

@@ -260,7 +260,8 @@ export class Put extends WriteOperation {
       this.#segmentHeld = held;
       const { lease } = held;
       const size = this.#filledUnits * UNIT_BYTES;
-      status = this.batch.prepareWrite(lease, this.#image, 0, size, this.#offset - lease.offset);
+      const at = this.#offset - lease.offset;
+      status = this.batch.prepareWrite(lease, this.#image, 0, size, at, this.context.keeper.rwFlags);
     }
     this.phase = Phase.Lookup;
     if (status === RetCode.Ok) status = this.prepareBuckets();

@@ -202,6 +202,7 @@ export class Split {
           hi,
           gone ? 0 : (lo | FROZEN) >>> 0,
           gone ? 0 : hi,
+          this.#context.keeper.rwFlags,
         );
       });
       status = await this.#send(status);
@@ -240,6 +241,7 @@ export class Split {
         PLACES_AT + i * UNIT_BYTES,
         BLOCK_HEADER_BYTES,
         at,
+        this.#context.keeper.rwFlags,
       );
     });
     return this.#send(status);
@@ -337,7 +339,14 @@ export class Split {
     let status: RetCode = RetCode.Ok;
     for (let i = 0; i < groups && status === RetCode.Ok; i++) {
       const at = this.#offset + (group + i) * GROUP_BYTES - lease.offset;
-      status = this.#batch.prepareRead(lease, this.#scratch, i * GROUP_BYTES, GROUP_BYTES, at);
+      status = this.#batch.prepareRead(
+        lease,
+        this.#scratch,
+        i * GROUP_BYTES,
+        GROUP_BYTES,
+        at,
+        this.#context.keeper.rwFlags,
+      );
     }
     return this.#send(status);
   }

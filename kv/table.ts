@@ -5,9 +5,11 @@ import {
   type KvEntry,
   KvError,
   KvErrorCode,
+  type KvProtection,
   type KvStats,
   type KvUsage,
   type KvVersion,
+  type OpenOptions,
   type PutOptions,
   type PutRequest,
   type PutResult,
@@ -30,6 +32,7 @@ import { Sweeper } from './sweeper.js';
 
 /** Operations under way at a time; more wait for their turn, with copies of their arguments. */
 const MAX_UNDER_WAY = 1024;
+const PROTECTIONS: readonly KvProtection[] = ['region', 'block', 'mr', 'none'];
 /** Some 3000 years: dates stay below 2^48 ms. */
 const MAX_TTL_MS = 1e14;
 
@@ -444,11 +447,16 @@ function resultOfDel(operation: Del): boolean {
 
 /**
  * Opens the table in the memory of the client's first node. The Patronus client stays the caller's, to be closed after the
- * store. Rejects with ERR_KV_BAD_TABLE if there is no table of this version.
+ * store. Rejects with ERR_KV_BAD_TABLE if there is no table of this version,
+ * with a RangeError for a protection that does not exist.
  */
-export async function openTable(client: PatronusClient): Promise<Kv> {
+export async function openTable(client: PatronusClient, options: OpenOptions = {}): Promise<Kv> {
+  const protection = options.protection ?? 'region';
+  if (!PROTECTIONS.includes(protection)) {
+    throw new RangeError(`protection must be one of ${PROTECTIONS.join(', ')}, not ${protection}`);
+  }
   try {
-    return new Table(await TableContext.open(client, realPacing));
+    return new Table(await TableContext.open(client, realPacing, protection));
   } catch (error) {
     throw toKvError(error);
   }

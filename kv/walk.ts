@@ -44,10 +44,12 @@ export class Walk {
   readonly #context: TableContext;
   readonly #batch: Batch;
   readonly #scratch: RdmaBuffer;
+  readonly #flags: number;
   readonly #slots: number[] = [];
 
   constructor(context: TableContext) {
     this.#context = context;
+    this.#flags = context.keeper.rwFlags;
     this.#batch = context.client.createBatch();
     this.#scratch = context.client.getRdmaBuffer(SCRATCH_BYTES);
   }
@@ -79,7 +81,14 @@ export class Walk {
         const { lease } = held;
         for (let i = 0; i < count && status === RetCode.Ok; i++) {
           const at = subtable.offset + (group + i) * GROUP_BYTES - lease.offset;
-          status = this.#batch.prepareRead(lease, this.#scratch, i * GROUP_BYTES, GROUP_BYTES, at);
+          status = this.#batch.prepareRead(
+            lease,
+            this.#scratch,
+            i * GROUP_BYTES,
+            GROUP_BYTES,
+            at,
+            this.#flags,
+          );
         }
         status = await this.#send(status);
         if (status === RetCode.Ok && !this.#covers(subtable, count)) {
@@ -135,7 +144,14 @@ export class Walk {
         const size = Math.min(FIRST_BYTES, slotUnits(hi) * UNIT_BYTES);
         const at = slotPointer(words[slot]!, hi) - lease.offset;
         if (status === RetCode.Ok) {
-          status = this.#batch.prepareRead(lease, this.#scratch, PLACES_AT + i * FIRST_BYTES, size, at);
+          status = this.#batch.prepareRead(
+            lease,
+            this.#scratch,
+            PLACES_AT + i * FIRST_BYTES,
+            size,
+            at,
+            this.#flags,
+          );
         }
       });
       status = await this.#send(status);
@@ -161,7 +177,9 @@ export class Walk {
     const size = BLOCK_HEADER_BYTES + length;
     const buffer = client.getRdmaBuffer(size);
     try {
-      const status = await this.#send(this.#batch.prepareRead(lease, buffer, 0, size, block - lease.offset));
+      const status = await this.#send(
+        this.#batch.prepareRead(lease, buffer, 0, size, block - lease.offset, this.#flags),
+      );
       return status === RetCode.Ok ? buffer.bytes.slice(BLOCK_HEADER_BYTES, size) : status;
     } finally {
       client.putRdmaBuffer(buffer);
@@ -176,7 +194,7 @@ export class Walk {
       if (sizes[i] !== LARGE_UNITS) continue;
       const at = slotPointer(words[slot]!, words[slot + 1]!) - lease.offset;
       const status = await this.#send(
-        this.#batch.prepareRead(lease, this.#scratch, PLACES_AT, BLOCK_HEADER_BYTES, at),
+        this.#batch.prepareRead(lease, this.#scratch, PLACES_AT, BLOCK_HEADER_BYTES, at, this.#flags),
       );
       if (status !== RetCode.Ok) return status;
       sizes[i] = unitsOfBlock(words, PLACES_AT / 4);

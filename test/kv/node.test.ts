@@ -80,6 +80,40 @@ describe('embedded', () => {
   });
 });
 
+describe('protection', () => {
+  test.each(['region', 'block', 'mr', 'none'] as const)('%s: the same results', async (protection) => {
+    const kv = await openEmbedded({ memoryBytes: 16 * 1024 * 1024, protection });
+    closers.push(() => kv.close());
+    const random = seeded(3);
+    const model = new Map<string, Uint8Array>();
+    for (let i = 0; i < 1500; i++) {
+      const name = `key ${Math.floor(random() * 200)}`;
+      if (random() < 0.5) {
+        const value = new Uint8Array(random() < 0.95 ? random() * 300 : random() * 40_000).fill(i);
+        await kv.put(bytesOf(name), value);
+        model.set(name, value);
+      } else if (random() < 0.2) expect(await kv.del(bytesOf(name))).toBe(model.delete(name));
+      else
+        expect(Buffer.from((await kv.get(bytesOf(name))) ?? [])).toEqual(Buffer.from(model.get(name) ?? []));
+    }
+    const names = [...model.keys()];
+    const many = await kv.getMany(names.map(bytesOf));
+    for (const [i, value] of many.entries()) expect(Buffer.compare(value!, model.get(names[i]!)!)).toBe(0);
+    expect(await kv.incr(bytesOf('counter'))).toBe(1n);
+    expect(await kv.incr(bytesOf('counter'))).toBe(2n);
+    expect((await kv.usage()).records).toBe(model.size + 1);
+  });
+
+  test('an unknown one is refused; none needs a node that allows it', async () => {
+    await expect(openEmbedded({ protection: 'some' as never })).rejects.toBeInstanceOf(RangeError);
+    const node = await startNode();
+    await createTable(await connect(node));
+    await expect(openTable(await connect(node), { protection: 'none' })).rejects.toMatchObject({
+      code: 'ERR_KV_UNAVAILABLE',
+    });
+  });
+});
+
 describe('on a memory node', () => {
   test('survives the end of its leases, in use and idle', async () => {
     const node = await startNode();
