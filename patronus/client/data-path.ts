@@ -9,6 +9,7 @@ import {
 import { RetCode } from '../api.js';
 import { PatronusError, PatronusErrorCode } from '../errors.js';
 import { MAX_BATCH, type OperationBatch } from './batch.js';
+import { Pace } from './pace.js';
 
 export const DATA_SEND_DEPTH = 256;
 const BATCH_SLOTS = DATA_SEND_DEPTH;
@@ -49,6 +50,7 @@ interface Host {
  */
 export class DataPath {
   readonly pairs: readonly DataPair[];
+  readonly pace = new Pace();
   private readonly cq: CompletionQueue;
   private readonly host: Host;
   private inService = 0;
@@ -110,8 +112,16 @@ export class DataPath {
       this.host.watch();
       return;
     }
-    for (let polls = 0; polls < SPIN_POLLS && batch.outcome === undefined; polls++) this.takeCompletions();
+    this.takeCompletions();
+    if (batch.outcome === undefined && this.pace.begin()) this.spin(batch);
     if (batch.outcome === undefined) this.host.watch();
+  }
+
+  private spin(batch: OperationBatch): void {
+    for (let polls = 0; polls < SPIN_POLLS && batch.outcome === undefined; polls++) {
+      this.takeCompletions();
+      this.pace.look();
+    }
   }
 
   /** Take what has completed, send what waits; returns how much there was. */

@@ -310,7 +310,7 @@ export class NodeConnection {
       const progress = this.poll();
       if (!this.busy) this.polling = false;
       else if (progress > 0) this.pollTurn(POLL_TURNS);
-      else if (turns > 0) this.pollTurn(turns - 1);
+      else if (turns > 0 && !this.data.pace.isCrowded) this.pollTurn(turns - 1);
       else this.sleep();
     });
   }

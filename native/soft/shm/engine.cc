@@ -18,6 +18,10 @@ namespace {
 constexpr uint64_t POLL_NS = 50000;
 // And how long before it lets others run between two looks, who may be the clients that it waits for.
 constexpr uint64_t SPIN_NS = 5000;
+// A look that takes so long was preempted: others want the core, perhaps the clients that are waited for. The engine
+// then sleeps at once so many times: who is woken gets a core sooner than who has used up his share by polling.
+constexpr uint64_t PREEMPTED_NS = 100000;
+constexpr uint32_t CROWDED_SLEEPS = 64;
 // Rounds of polling between two looks at the sockets.
 constexpr uint32_t ROUNDS_PER_LOOK = 256;
 constexpr uint64_t HANDSHAKE_NS = 5000000000;
@@ -82,7 +86,9 @@ void Engine::stop() {
 
 void Engine::run() {
   uint32_t rounds = 0;
+  uint32_t crowded = 0;
   uint64_t idleSince = 0;
+  uint64_t lastLook = 0;
   while (!ending_) {
     const bool worked = progress();
     if (++rounds % ROUNDS_PER_LOOK == 0 && takeEvents(0)) idleSince = 0;
@@ -91,12 +97,18 @@ void Engine::run() {
       continue;
     }
     const uint64_t now = nowNs();
-    if (idleSince == 0) idleSince = now;
-    if (now - idleSince < SPIN_NS) {
+    if (idleSince == 0) {
+      idleSince = now;
+    } else if (now - lastLook > PREEMPTED_NS) {
+      crowded = CROWDED_SLEEPS;
+    }
+    lastLook = now;
+    if (crowded == 0 && now - idleSince < SPIN_NS) {
       cpuRelax();
-    } else if (now - idleSince < POLL_NS) {
+    } else if (crowded == 0 && now - idleSince < POLL_NS) {
       sched_yield();
     } else {
+      if (crowded > 0) crowded--;
       sleep();
       idleSince = 0;
     }
