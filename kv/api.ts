@@ -66,6 +66,8 @@ export interface KvUsage {
   readonly records: number;
   /** Of the blocks of all records: keys, values, headers, rounded up to 64. */
   readonly bytes: number;
+  /** Of all subtables and the directory. */
+  readonly indexBytes: number;
   readonly subtables: number;
   readonly slots: number;
   /** Slots in use over all slots. */

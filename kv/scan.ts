@@ -1,6 +1,6 @@
 import type { KvUsage, ScanOptions, ScanPage } from './api.js';
 import type { TableContext } from './context.js';
-import { SLOTS_PER_GROUP, UNIT_BYTES } from './layout.js';
+import { DIRECTORY_ENTRY_BYTES, SLOTS_PER_GROUP, subtableBytes, UNIT_BYTES } from './layout.js';
 import { STEP_GROUPS, Walk } from './walk.js';
 
 const DEFAULT_LIMIT = 100;
@@ -98,8 +98,16 @@ export async function measure(context: TableContext): Promise<KvUsage> {
     walk.close();
   }
   const { subtables } = context.directory;
-  const slots = subtables * context.superblock.groups * SLOTS_PER_GROUP;
-  return { records, bytes: units * UNIT_BYTES, subtables, slots, loadFactor: records / slots };
+  const { groups } = context.superblock;
+  const slots = subtables * groups * SLOTS_PER_GROUP;
+  return {
+    records,
+    bytes: units * UNIT_BYTES,
+    indexBytes: subtables * subtableBytes(groups) + context.directory.entries.length * DIRECTORY_ENTRY_BYTES,
+    subtables,
+    slots,
+    loadFactor: records / slots,
+  };
 }
 
 function checked(options: ScanOptions): { limit: number; prefix: Uint8Array | undefined } {
