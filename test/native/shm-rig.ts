@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Completion, Connection } from '../../native/index.js';
 import { openDevice, QpState, type QueuePair, SendFlag } from '../../native/index.js';
-import { ALL_ACCESS, emptyCompletion } from './rig.js';
+import { ALL_ACCESS, emptyCompletion, until } from './rig.js';
 import type { ClientFacts, NodeCommand, NodeFacts } from './shm-node.js';
 
 /** Memory of a node of shm-node.ts. */
@@ -18,15 +18,6 @@ const WAIT_MS = 10_000;
 export function socketDirectory(): { readonly path: string; remove(): void } {
   const path = mkdtempSync(join(tmpdir(), 'patronus-shm-'));
   return { path, remove: () => rmSync(path, { recursive: true }) };
-}
-
-/** Polls until `done` says so; throws when that takes too long. */
-export async function until(done: () => boolean, what: string, waitMs = WAIT_MS): Promise<void> {
-  const deadline = performance.now() + waitMs;
-  while (!done()) {
-    if (performance.now() > deadline) throw new Error(`waited in vain for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  }
 }
 
 /** A process that was forked from a module of this directory and talks over IPC. */

@@ -3,8 +3,8 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
 import { openDevice, QpState, SendFlag, WcStatus } from '../../native/index.js';
-import { emptyCompletion, failureOf } from './rig.js';
-import { Child, NodeProcess, ShmClient, socketDirectory, until } from './shm-rig.js';
+import { emptyCompletion, failureOf, until } from './rig.js';
+import { Child, NodeProcess, ShmClient, socketDirectory } from './shm-rig.js';
 
 const directory = socketDirectory();
 let sockets = 0;

@@ -1,0 +1,4 @@
+import { LOOPBACK } from './link.js';
+import { conformance } from './suite.js';
+
+conformance(LOOPBACK);

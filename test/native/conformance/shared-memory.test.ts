@@ -1,0 +1,4 @@
+import { SHARED_MEMORY } from './link.js';
+import { conformance } from './suite.js';
+
+conformance(SHARED_MEMORY);
