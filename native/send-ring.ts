@@ -184,6 +184,12 @@ export abstract class SendRing {
     return at !== 0 && this.oneSided(at, 0, 0, 0, rkey);
   }
 
+  /** The NIC has dropped what was published; the rest of what was posted is dropped here. */
+  protected goOnAfterReset(): void {
+    this.done = Atomics.load(this.send, NIC);
+    this.sent = this.done;
+  }
+
   /** Let the NIC see what was posted. A plain store: it looks within a call on this thread. */
   protected publish(): void {
     this.send[USER] = this.sent;

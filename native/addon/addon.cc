@@ -265,9 +265,9 @@ Napi::Value createSrq(Info info) {
 }
 
 Napi::Value closeSrq(Info info) {
-  if (objects(info).get<rnic::ReceiveQueue>(info[0])->users > 0) {
-    throw VerbsError(VerbsError::Kind::Busy, "queue pairs take from the shared receive queue");
-  }
+  const auto& srq = objects(info).get<rnic::ReceiveQueue>(info[0]);
+  if (srq->users > 0) throw VerbsError(VerbsError::Kind::Busy, "queue pairs take from the shared receive queue");
+  srq->close();
   return closeObject(info);
 }
 
@@ -412,11 +412,12 @@ Napi::Value connectionState(Info info) {
 }
 
 const Ptr<rnic::Connection>& offeredConnection(Info info) {
-  const auto& connection = objects(info).get<rnic::Connection>(info[0]);
-  if (!objects(info).isServerSide(info[0])) {
-    throw VerbsError(VerbsError::Kind::Type, "the listener's side accepts or rejects a connection");
+  const bool isClients = objects(info).find<rnic::ClientLink>(info[0]) != nullptr;
+  if (!isClients) {
+    const auto& connection = objects(info).get<rnic::Connection>(info[0]);
+    if (objects(info).isServerSide(info[0])) return connection;
   }
-  return connection;
+  throw VerbsError(VerbsError::Kind::Type, "the listener's side accepts or rejects a connection");
 }
 
 Napi::Value acceptConnection(Info info) {

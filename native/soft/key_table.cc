@@ -44,10 +44,15 @@ HazardSlot* threadHazardSlot() {
 void waitForAccesses() {
   const uint32_t count = slotsInUse.load(std::memory_order_seq_cst);
   for (uint32_t i = 0; i < count; i++) {
+    const HazardSlot& slot = slots[i];
+    const auto busy = [&] {
+      return slot.remote.load(std::memory_order_seq_cst) != nullptr || slot.arriving.load(std::memory_order_seq_cst);
+    };
+    if (!busy()) continue;
+    // After busy(): of an access that it did not see, the previous one counts as over here.
+    const uint64_t over = slot.over.load(std::memory_order_seq_cst);
     Backoff backoff;
-    const KeyEntry* const held = slots[i].remote.load(std::memory_order_seq_cst);
-    while (held != nullptr && slots[i].remote.load(std::memory_order_seq_cst) == held) backoff.pause();
-    while (slots[i].arriving.load(std::memory_order_seq_cst)) backoff.pause();
+    while (busy() && slot.over.load(std::memory_order_seq_cst) == over) backoff.pause();
   }
 }
 

@@ -55,6 +55,9 @@ struct alignas(64) HazardSlot {
   std::atomic<const KeyEntry*> local{nullptr};
   // A message takes a receive buffer, is written there and completed.
   std::atomic<bool> arriving{false};
+  // Accesses that are over, whole or in part.
+  std::atomic<uint64_t> over{0};
+  void countOver() { over.store(over.load(std::memory_order_relaxed) + 1, std::memory_order_release); }
 };
 
 // Wait until no access under way now is under way any more. Who changes first what accessors look at once more after they

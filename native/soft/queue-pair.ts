@@ -50,9 +50,8 @@ export class SoftQueuePair extends SendRing implements QueuePair {
   }
 
   modify(state: QpState, access: number = ALL_REMOTE): void {
-    // The reset drops what was posted, rung or not.
-    if (state === QpState.RESET) this.publish();
     addon.modifyQp(this.handle, state, access);
+    if (state === QpState.RESET) this.goOnAfterReset();
   }
 
   doorbell(): void {

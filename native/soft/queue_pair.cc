@@ -26,6 +26,7 @@ class HazardScope {
     slot_.remote.store(nullptr, std::memory_order_release);
     slot_.local.store(nullptr, std::memory_order_release);
     slot_.arriving.store(false, std::memory_order_release);
+    slot_.countOver();
   }
 
  private:
@@ -383,6 +384,7 @@ WcStatus QueuePair::transfer(const Wqe& wqe, HazardSlot& hazards, bool isRead) {
       copyToRemote(remote, local, chunk);
     }
     done += chunk;
+    hazards.countOver();
     bytesLeft_ -= std::min(bytesLeft_, chunk);
   } while (done < wqe.length && bytesLeft_ > 0);
   return done < wqe.length ? UNDER_WAY : WcStatus::SUCCESS;

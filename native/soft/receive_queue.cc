@@ -16,8 +16,7 @@ ReceiveQueue::ReceiveQueue(Ring<RecvWqe> buffers, std::shared_ptr<ProtectionDoma
   pd_->users++;
 }
 
-ReceiveQueue::~ReceiveQueue() {
-  if (pd_ == nullptr) return;
+void ReceiveQueue::close() {
   pd_->users--;
   pd_->device->srqs--;
 }

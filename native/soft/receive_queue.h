@@ -17,9 +17,11 @@ class ReceiveQueue {
   explicit ReceiveQueue(Ring<RecvWqe> ring) : ring(std::move(ring)) {}
   // Shared by queue pairs of the domain.
   ReceiveQueue(Ring<RecvWqe> ring, std::shared_ptr<ProtectionDomain> pd);
-  ~ReceiveQueue();
   ReceiveQueue(const ReceiveQueue&) = delete;
   ReceiveQueue& operator=(const ReceiveQueue&) = delete;
+
+  // No longer count as a user of the domain: the owner of a shared one is done with it.
+  void close();
 
   bool take(RecvWqe& into);
   bool hasAny();

@@ -157,12 +157,17 @@ void ClientLink::heard(const ControlMessage& said) {
   if (said.type == ControlType::REJECTED) state_.compare_exchange_strong(connecting, Connection::State::Rejected);
 }
 
+void ClientLink::listen() {
+  if (state_ != Connection::State::Connecting) return;
+  std::lock_guard<std::mutex> lock(askMutex_);
+  ControlPacket packet;
+  while (socket_->receive(packet) == ControlSocket::Received::Packet) heard(packet.message);
+}
+
 Connection::State ClientLink::state() {
-  if (state_ == Connection::State::Connecting) {
-    std::lock_guard<std::mutex> lock(askMutex_);
-    ControlPacket packet;
-    while (socket_->receive(packet) == ControlSocket::Received::Packet) heard(packet.message);
-  }
+  listen();
+  // Who sees that may connect the pairs again.
+  if (state_ == Connection::State::Rejected) end();
   return state_;
 }
 
@@ -218,7 +223,8 @@ void ClientLink::end() {
   if (ended_) return;
   ended_ = true;
   // It may have rejected the connection just before.
-  const bool rejected = state() == Connection::State::Rejected;
+  listen();
+  const bool rejected = state_ == Connection::State::Rejected;
   for (const auto& [cq, id] : cqs_) cq->takeBack();
   for (const auto& qp : qps_) {
     if (rejected) {

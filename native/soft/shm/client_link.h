@@ -51,6 +51,8 @@ class ClientLink final : public RemoteNic, public KeyMirror, public std::enable_
   // Ask and wait for the reply; throws what the node refused. False if the link has ended.
   bool ask(const ControlMessage& message, int fd0 = -1, int fd1 = -1);
   void heard(const ControlMessage& message);
+  // Take what the node has said without being asked.
+  void listen();
 
   const std::shared_ptr<ControlSocket> socket_;
   const std::shared_ptr<Channel> channel_;

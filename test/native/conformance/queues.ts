@@ -138,6 +138,34 @@ export function queues(on: Ground): void {
   );
 
   on.test(
+    'the pairs of a connecting client can share a receive queue',
+    async () => {
+      const client = new Side(on.link.openClient());
+      const { node, listener } = on.rig;
+      client.qp.close();
+      const srq = client.pd.createSrq(8);
+      const qps = [client.newQp({ srq }), client.newQp({ srq })];
+      srq.postRecv(0, 0, client.mr.lkey, 64);
+      const connection = client.device.connect(listener.address, qps, client.channel);
+      const peers = qps.map(() => node.newQp());
+      (await nextConnection(listener)).accept(peers);
+      await until(() => connection.state === 'established', 'the connection');
+      for (let i = 0; i < 20; i++) {
+        node.qp = peers[i % 2]!;
+        node.words[0] = BigInt(i + 1);
+        expect(node.status((f) => node.qp.postSend(1, f, 0, node.mr.lkey, 8))).toBe(WcStatus.SUCCESS);
+        expect(client.take(client.recvCq, 1)).toMatchObject([
+          { wrId: i, status: WcStatus.SUCCESS, qpNum: qps[i % 2]!.qpNum },
+        ]);
+        expect(client.words[8 * (i % 8)]).toBe(BigInt(i + 1));
+        srq.postRecv(i + 1, 64 * ((i + 1) % 8), client.mr.lkey, 64);
+      }
+      client.device.close();
+    },
+    noShared,
+  );
+
+  on.test(
     'a shared receive queue closes when no pair uses it',
     () => {
       const { node } = on.rig;
