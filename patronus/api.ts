@@ -153,7 +153,10 @@ export interface Lease extends AsyncDisposable {
   readonly writable: boolean;
   /** On the memory node's clock, ns; Infinity with NoGc. Changes with an extension. */
   readonly deadlineNs: number;
-  /** Whether the term is still running by this client's clock, clock error included. */
+  /**
+   * Whether the term is still running by this client's clock, clock error included; false once this client knows that its
+   * connection is lost, which ends its leases.
+   */
   readonly live: boolean;
   read(offset: number, size: number): Promise<Uint8Array>;
   write(offset: number, bytes: Uint8Array): Promise<void>;

@@ -97,7 +97,7 @@ export class LeaseHandle implements Lease {
   }
 
   get live(): boolean {
-    return !this.ended && !this.node.pastDeadline(this.deadlineNs);
+    return !this.ended && this.node.failure === undefined && !this.node.pastDeadline(this.deadlineNs);
   }
 
   async read(offset: number, size: number): Promise<Uint8Array> {

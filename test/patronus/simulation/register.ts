@@ -1,0 +1,3 @@
+import { register } from 'node:module';
+
+register('./resolver.js', import.meta.url);
