@@ -1,13 +1,14 @@
-import { AcquireFlag, AcquireStatus, type NodeLayout } from '../patronus/index.js';
+import { AcquireStatus, type NodeLayout, RetCode } from '../patronus/index.js';
 import { KvError, KvErrorCode } from './api.js';
 import { FreeLists } from './free-lists.js';
 import { UNIT_BYTES } from './layout.js';
-import { HeldLease, type LeaseCell, type LeaseKeeper } from './leases.js';
+import type { LeaseCell, LeaseKeeper } from './leases.js';
 import { Limbo } from './limbo.js';
 
-const MAX_CHUNK_BYTES = 2 * 1024 * 1024;
-/** Also what a memory node is likely to allocate in. */
-const MIN_CHUNK_BYTES = 64 * 1024;
+/** What memory is taken in: what a memory node allocates in, too. */
+const PIECE_BYTES = 64 * 1024;
+/** Pieces asked for at a time, in nodes with memory enough. */
+const MAX_PIECES = 32;
 const MIN_SEGMENT_BYTES = 2 * 1024 * 1024;
 /** Write leases that a client may hold at a time for its blocks. */
 const MAX_SEGMENTS = 128;
@@ -17,8 +18,11 @@ const MATURED_PER_TAKE = 8;
 const WAIT_GRACES = 3;
 
 /**
- * Memory for this client's blocks: chunks allocated from the memory node, and blocks that this client has unlinked,
+ * Memory for this client's blocks: pieces allocated from the memory node, and blocks that this client has unlinked,
  * whoever allocated them.
+ *
+ * Pieces are allocated many at a time, so that they lie side by side, but belong to this client's connection until it
+ * begins to use one: only then is it told to stay. If the client dies the others come back by themselves.
  *
  * A block is written under a write lease on its segment. Segments are a fixed division of the allocation buffer, so
  * that the lease for any block, of any client's chunk, follows from its offset; each reaches into the next by
@@ -29,13 +33,16 @@ export class Allocator {
   readonly #graceNs: number;
   readonly #allocOffset: number;
   readonly #allocEnd: number;
-  readonly #chunkBytes: number;
+  readonly #nodeId: number;
+  readonly #batchPieces: number;
   readonly #segmentBytes: number;
   readonly #segmentOverlap: number;
   readonly #segments: (LeaseCell | undefined)[] = [];
   readonly #free = new FreeLists();
   readonly #limbo = new Limbo();
-  /** The part of the newest chunk that was never used. */
+  /** Allocated, not used yet, the next one last. */
+  #pieces: number[] = [];
+  /** The part of the newest piece that was never used. */
   #bump = 0;
   #bumpEnd = 0;
   /** Allocations that wait, first come, first served; the others line up behind them. */
@@ -47,8 +54,8 @@ export class Allocator {
     this.#graceNs = graceNs;
     this.#allocOffset = node.allocOffset;
     this.#allocEnd = node.allocOffset + node.allocBytes;
-    const share = 2 ** Math.floor(Math.log2(Math.max(1, node.allocBytes / 64)));
-    this.#chunkBytes = Math.max(MIN_CHUNK_BYTES, Math.min(MAX_CHUNK_BYTES, share));
+    this.#nodeId = node.nodeId;
+    this.#batchPieces = Math.max(1, Math.min(MAX_PIECES, Math.floor(node.allocBytes / 64 / PIECE_BYTES)));
     this.#segmentBytes =
       MIN_SEGMENT_BYTES * Math.max(1, Math.ceil(node.allocBytes / (MIN_SEGMENT_BYTES * MAX_SEGMENTS)));
     this.#segmentOverlap = maxBlockBytes;
@@ -72,7 +79,7 @@ export class Allocator {
     return this.#waiting > 0 ? -1 : this.#take(units, nowNs, MATURED_PER_TAKE);
   }
 
-  /** As take(), with all means: a new chunk, joining free blocks, waiting for unlinked ones. Rejects with NO_MEMORY. */
+  /** As take(), with all means: new memory, joining free blocks, waiting for unlinked ones. Rejects with NO_MEMORY. */
   wait(units: number): Promise<number> {
     this.#waiting++;
     const result = this.#queue.then(() => this.#find(units));
@@ -113,7 +120,7 @@ export class Allocator {
     const giveUpNs = client.now() + WAIT_GRACES * this.#graceNs;
     for (;;) {
       let offset = this.#take(units, client.now(), Number.POSITIVE_INFINITY);
-      if (offset < 0 && (await this.#addChunk(units * UNIT_BYTES)))
+      if (offset < 0 && (await this.#addMemory(units * UNIT_BYTES)))
         offset = this.#take(units, client.now(), 0);
       if (offset < 0) offset = this.#free.split(units);
       if (offset < 0 && this.#free.freeUnits >= units && this.#free.merge()) {
@@ -132,35 +139,59 @@ export class Allocator {
     }
   }
 
-  /** Makes the next chunk, of at least `size` bytes, the one that fresh blocks come from. */
-  async #addChunk(size: number): Promise<boolean> {
-    const { client, termNs } = this.#keeper;
-    for (
-      let bytes = Math.max(this.#chunkBytes, size);
-      ;
-      bytes = Math.max(size, Math.floor(bytes / 128) * 64)
-    ) {
-      const sinceNs = client.now();
-      const { status, lease } = await client.getWlease({
-        size: bytes,
-        termNs,
-        flags: AcquireFlag.WithAllocation | AcquireFlag.KeepAllocation,
-      });
-      if (status === AcquireStatus.Success) {
-        // The memory stays allocated; blocks are written under the leases of their segments.
-        this.#keeper.relinquish(new HeldLease(lease!, sinceNs));
-        this.#free.add(this.#bump, Math.floor((this.#bumpEnd - this.#bump) / UNIT_BYTES));
-        this.#bump = Math.ceil(lease!.offset / UNIT_BYTES) * UNIT_BYTES;
-        this.#bumpEnd = lease!.offset + lease!.size;
+  /** Gives back what was not used. Call it when no operation is under way. */
+  async close(): Promise<void> {
+    const { client } = this.#keeper;
+    const pieces = this.#pieces.splice(0);
+    // That the connection can be gone is no failure: then they are free already.
+    await Promise.all(
+      pieces.map((offset) =>
+        client.dealloc({ nodeId: this.#nodeId, offset }, PIECE_BYTES).catch(() => undefined),
+      ),
+    );
+  }
+
+  /** Makes the next piece, or pieces side by side for `size` bytes, what fresh blocks come from. */
+  async #addMemory(size: number): Promise<boolean> {
+    if (size > PIECE_BYTES) {
+      const bytes = Math.ceil(size / PIECE_BYTES) * PIECE_BYTES;
+      const offset = await this.#allocate(bytes, true);
+      if (offset < 0) return false;
+      this.#use(offset, bytes);
+      return true;
+    }
+    // Pieces of a connection that was lost since are another client's by now: the node says so, and new ones are asked for.
+    if (await this.#usePiece()) return true;
+    const asked = Array.from({ length: this.#batchPieces }, () => this.#allocate(PIECE_BYTES, false));
+    const offsets = (await Promise.all(asked)).filter((offset) => offset >= 0);
+    this.#pieces = offsets.sort((a, b) => b - a);
+    return this.#usePiece();
+  }
+
+  async #usePiece(): Promise<boolean> {
+    for (;;) {
+      const offset = this.#pieces.pop();
+      if (offset === undefined) return false;
+      const address = { nodeId: this.#nodeId, offset };
+      if ((await this.#keeper.client.keepAllocation(address)) === RetCode.Ok) {
+        this.#use(offset, PIECE_BYTES);
         return true;
       }
-      if (status !== AcquireStatus.NoMem) {
-        throw new KvError(
-          KvErrorCode.UNAVAILABLE,
-          `The memory node allocates nothing: acquire status ${status}`,
-        );
-      }
-      if (bytes <= size || bytes <= MIN_CHUNK_BYTES) return false;
     }
+  }
+
+  #use(offset: number, bytes: number): void {
+    this.#free.add(this.#bump, Math.floor((this.#bumpEnd - this.#bump) / UNIT_BYTES));
+    this.#bump = offset;
+    this.#bumpEnd = offset + bytes;
+  }
+
+  /** -1: there is no room. */
+  async #allocate(size: number, keep: boolean): Promise<number> {
+    const { client } = this.#keeper;
+    const { status, address } = await client.alloc({ nodeId: this.#nodeId, size, keep });
+    if (status === AcquireStatus.Success) return address!.offset;
+    if (status === AcquireStatus.NoMem) return -1;
+    throw new KvError(KvErrorCode.UNAVAILABLE, `The memory node allocates nothing: acquire status ${status}`);
   }
 }

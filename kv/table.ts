@@ -248,6 +248,7 @@ export class Table implements Kv {
     for (const pool of [this.#freeGets, this.#freePuts, this.#freeDels, this.#freeIncrs]) {
       for (const operation of pool.splice(0)) operation.dispose();
     }
+    await this.context.allocator.close();
     await this.context.keeper.close();
   }
 

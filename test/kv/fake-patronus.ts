@@ -4,7 +4,10 @@ import {
   type AcquireRequest,
   type AcquireResult,
   AcquireStatus,
+  type AllocateRequest,
+  type AllocateResult,
   type Batch,
+  type GlobalAddress,
   type Lease,
   type MaybePromise,
   ModifyFlag,
@@ -74,7 +77,7 @@ export class FakeNode {
     const flags = request.flags ?? 0;
     let offset = request.offset ?? 0;
     if (flags & AcquireFlag.WithAllocation) {
-      offset = this.#allocate(request.size);
+      offset = this.allocate(request.size);
       if (offset < 0) return { status: AcquireStatus.NoMem, lease: undefined };
     } else if (
       request.size < 1 ||
@@ -95,7 +98,7 @@ export class FakeNode {
   }
 
   /** First fit in address order. */
-  #allocate(size: number): number {
+  allocate(size: number): number {
     const rounded = Math.ceil(size / 64) * 64;
     let at = this.layout.allocOffset;
     for (const [offset, length] of [...this.allocated].sort((a, b) => a[0] - b[0])) {
@@ -362,6 +365,7 @@ export class FakeClient implements PatronusClient {
   diesAt = 0;
   /** The process stands still until then. */
   pausedUntilNs = 0;
+  readonly #unkept = new Set<number>();
   #pauseAt = 0;
   #pauseNs = 0;
   readonly #free = new Map<number, FakeBuffer[]>();
@@ -373,6 +377,7 @@ export class FakeClient implements PatronusClient {
     this.death = new Promise((resolve) => {
       this.die = () => {
         this.dead = true;
+        this.reconnect();
         resolve();
       };
     });
@@ -380,6 +385,12 @@ export class FakeClient implements PatronusClient {
 
   now(): number {
     return this.node.clockNs;
+  }
+
+  /** The connection was lost, with what belongs to it, and is there again. */
+  reconnect(): void {
+    for (const offset of this.#unkept) this.node.allocated.delete(offset);
+    this.#unkept.clear();
   }
 
   /** At this piece of an access the process stands still for so long, between its check of the leases and the access. */
@@ -467,15 +478,27 @@ export class FakeClient implements PatronusClient {
   upgrade(): never {
     throw new Error('not part of the double');
   }
-  alloc(): never {
-    throw new Error('not part of the double');
+  async alloc({ size, keep = false }: AllocateRequest): Promise<AllocateResult> {
+    if (this.scheduler !== undefined || this.dead) await this.#message();
+    const offset = this.node.allocate(size);
+    if (offset < 0) return { status: AcquireStatus.NoMem, address: undefined };
+    if (!keep) this.#unkept.add(offset);
+    return { status: AcquireStatus.Success, address: { nodeId: 0, offset } };
   }
-  dealloc(): never {
-    throw new Error('not part of the double');
+
+  async dealloc({ offset }: GlobalAddress, size: number): Promise<RetCode> {
+    if (this.scheduler !== undefined || this.dead) await this.#message();
+    if (this.node.allocated.get(offset) !== Math.ceil(size / 64) * 64) return RetCode.Invalid;
+    this.#unkept.delete(offset);
+    this.node.allocated.delete(offset);
+    return RetCode.Ok;
   }
-  keepAllocation(): never {
-    throw new Error('not part of the double');
+
+  async keepAllocation({ offset }: GlobalAddress): Promise<RetCode> {
+    if (this.scheduler !== undefined || this.dead) await this.#message();
+    return this.#unkept.delete(offset) ? RetCode.Ok : RetCode.Invalid;
   }
+
   grant(): never {
     throw new Error('not part of the double');
   }

@@ -127,6 +127,32 @@ describe('allocator', () => {
     expect(await allocator.wait(classUnits(8000))).toBeGreaterThanOrEqual(0);
   });
 
+  test('pieces not used yet come back when the client closes, or dies', async () => {
+    const node = fakeNode(16 * 1024 * 1024);
+    for (const end of ['close', 'die'] as const) {
+      const before = node.allocatedBytes;
+      const client = node.connect();
+      const allocator = new Allocator(new LeaseKeeper(client, jumping(node), TERM), node.layout, TERM, 1024);
+      await allocator.wait(1);
+      expect(node.allocatedBytes).toBe(before + 4 * 64 * 1024);
+      if (end === 'close') await allocator.close();
+      else client.die();
+      // The one in use stays: a slot may lead to it.
+      expect(node.allocatedBytes).toBe(before + 64 * 1024);
+    }
+  });
+
+  test('pieces that a lost connection has given back are not used', async () => {
+    const node = fakeNode(16 * 1024 * 1024);
+    const client = node.connect();
+    const allocator = new Allocator(new LeaseKeeper(client, jumping(node), TERM), node.layout, TERM, 1024);
+    await allocator.wait(1024);
+    client.reconnect();
+    const other = node.connect();
+    const taken = (await other.alloc({ size: 64 * 1024 })).address!.offset;
+    for (let i = 0; i < 10; i++) expect(await allocator.wait(1024)).not.toBe(taken);
+  });
+
   test('those who wait are served in their order', async () => {
     const { node, allocator } = make(64 * 1024);
     const offset = await allocator.wait(1024);
