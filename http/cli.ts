@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { openEmbedded } from '../kv/index.js';
+import { type Kv, openEmbedded, openRemote } from '../kv/index.js';
 import { type Server, startServer } from './server.js';
 import { formatSize, parseSize } from './size.js';
 
@@ -16,6 +16,9 @@ interface CliOptions {
   readonly port: number;
   readonly host: string;
   readonly memory: number;
+  readonly memoryNode?: string;
+  readonly memcached?: string;
+  readonly cluster?: string;
 }
 
 function parsePort(text: string): number {
@@ -45,7 +48,7 @@ function packageVersion(): string {
 function program(): Command {
   return new Command('patronus-kv')
     .description(
-      'Starts a key-value store that speaks HTTP. What it stores is in memory: gone when it stops.',
+      'Starts a key-value store that speaks HTTP. What it stores is in memory: gone when it stops, or the memory node does.',
     )
     .option('-p, --port <number>', 'TCP port; 0 takes any free one', parsePort, 8080)
     .option('--host <address>', 'address to listen on; 0.0.0.0 is all of IPv4, :: all', '127.0.0.1')
@@ -54,6 +57,18 @@ function program(): Command {
         .argParser(parseMemory)
         .default(parseSize('256MiB'), '256MiB'),
     )
+    .addOption(
+      new Option(
+        '--memory-node <address>',
+        'use the memory node of another process, at unix:PATH (see patronus memory-node)',
+      ).conflicts(['memory', 'memcached']),
+    )
+    .addOption(
+      new Option('--memcached <host:port>', 'use a memory node of the cluster kept there').conflicts(
+        'memory',
+      ),
+    )
+    .option('--cluster <name>', 'the cluster at memcached; default patronus')
     .version(packageVersion(), '-V, --version', 'show the version')
     .helpOption('-h, --help', 'show this help')
     .allowExcessArguments(false)
@@ -64,6 +79,7 @@ function program(): Command {
 Examples:
   $ patronus-kv
   $ patronus-kv --port 9000 --memory 1GiB
+  $ patronus-kv --memory-node unix:node.sock
   $ curl -X PUT --data-binary 'hello' http://127.0.0.1:8080/v1/kv/greeting
   $ curl http://127.0.0.1:8080/v1/kv/greeting
 
@@ -71,16 +87,31 @@ SIGINT (Ctrl-C) or SIGTERM stops it after the requests under way are answered, a
     );
 }
 
-function announce(server: Server, memoryBytes: number): void {
+function announce(server: Server, options: CliOptions): void {
   const { url } = server;
   process.stdout.write(`patronus-kv ${packageVersion()} listens on ${url}
-It has ${formatSize(memoryBytes)} of memory for keys and values. They are gone when it stops (Ctrl-C).
+${memoryOf(options)}
 
   store    curl -X PUT --data-binary 'hello' ${url}/v1/kv/greeting
   read     curl ${url}/v1/kv/greeting
   remove   curl -X DELETE ${url}/v1/kv/greeting
   figures  curl ${url}/v1/stats
 `);
+}
+
+function memoryOf({ memory, memoryNode, memcached, cluster = 'patronus' }: CliOptions): string {
+  if (memoryNode !== undefined)
+    return `Keys and values are in the memory node at ${memoryNode}, and stay there.`;
+  if (memcached !== undefined)
+    return `Keys and values are in a memory node of cluster ${cluster} at ${memcached}, and stay there.`;
+  return `It has ${formatSize(memory)} of memory for keys and values. They are gone when it stops (Ctrl-C).`;
+}
+
+function openStore({ memory, memoryNode, memcached, cluster }: CliOptions): Promise<Kv> {
+  if (memoryNode !== undefined) return openRemote({ memoryNode });
+  if (memcached !== undefined)
+    return openRemote(cluster === undefined ? { memcached } : { memcached, cluster });
+  return openEmbedded({ memoryBytes: memory });
 }
 
 /** SIGINT and SIGTERM close the server and end the process, a second one ends it at once. */
@@ -138,7 +169,7 @@ function parseOptions(): CliOptions {
 
 const options = parseOptions();
 try {
-  const kv = await openEmbedded({ memoryBytes: options.memory });
+  const kv = await openStore(options);
   const server = await startServer({
     kv,
     host: options.host,
@@ -146,7 +177,7 @@ try {
     onInternalError: (error) => console.error('patronus-kv: internal error:', error),
   });
   stopOnSignals(server);
-  announce(server, options.memory);
+  announce(server, options);
 } catch (error) {
   fail(startFailure(error, options));
 }

@@ -169,6 +169,16 @@ export interface OpenOptions {
   readonly protection?: KvProtection;
 }
 
+/** Where the memory is: one of the two ways. */
+export interface RemoteOptions extends OpenOptions {
+  /** Address of a memory node of another process, such as `unix:PATH`. */
+  readonly memoryNode?: string;
+  /** HOST:PORT of a memcached that keeps the members of a cluster: its memory node with the lowest id. */
+  readonly memcached?: string;
+  /** With memcached. Default `patronus`. */
+  readonly cluster?: string;
+}
+
 export interface EmbeddedOptions extends OpenOptions {
   /** Bytes of the memory node, >= 4 MiB. Default 256 MiB. */
   readonly memoryBytes?: number;

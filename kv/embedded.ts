@@ -38,7 +38,7 @@ export async function openEmbedded(options: EmbeddedOptions = {}): Promise<Kv> {
   try {
     client = await Patronus.connect({ nodes: [node.endpoint] });
     await createTable(client);
-    return new EmbeddedKv(await openTable(client, options), client, node);
+    return new OwningKv(await openTable(client, options), [client, node]);
   } catch (error) {
     await client?.close();
     await node.close();
@@ -46,18 +46,17 @@ export async function openEmbedded(options: EmbeddedOptions = {}): Promise<Kv> {
   }
 }
 
-class EmbeddedKv implements Kv {
+/** A handle whose close() also closes what it stands on, in this order. */
+export class OwningKv implements Kv {
   readonly maxKeyBytes: number;
   readonly maxValueBytes: number;
   readonly #kv: Kv;
-  readonly #client: PatronusClient;
-  readonly #node: PatronusNode;
+  readonly #owned: readonly { close(): Promise<void> }[];
   #closing: Promise<void> | undefined;
 
-  constructor(kv: Kv, client: PatronusClient, node: PatronusNode) {
+  constructor(kv: Kv, owned: readonly { close(): Promise<void> }[]) {
     this.#kv = kv;
-    this.#client = client;
-    this.#node = node;
+    this.#owned = owned;
     this.maxKeyBytes = kv.maxKeyBytes;
     this.maxValueBytes = kv.maxValueBytes;
   }
@@ -119,8 +118,7 @@ class EmbeddedKv implements Kv {
     try {
       await this.#kv.close();
     } finally {
-      await this.#client.close();
-      await this.#node.close();
+      for (const object of this.#owned) await object.close();
     }
   }
 }
