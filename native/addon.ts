@@ -36,6 +36,8 @@ interface Addon {
   /** Writes the monotonic clock, ns, into `clock` as a double. */
   readClock(): void;
   readonly clock: ArrayBuffer;
+  /** What a call costs that does nothing. */
+  nothing(): void;
   /** Execute what the queue pair at this place has posted. */
   doorbell(place: number): void;
   signalChannel(fd: number): boolean;

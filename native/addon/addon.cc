@@ -134,6 +134,9 @@ napi_value readClock(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// What crossing into native code costs: for benchmarks.
+napi_value nothing(napi_env, napi_callback_info) { return nullptr; }
+
 napi_value ringDoorbell(napi_env env, napi_callback_info info) {
   void* data;
   napi_value argument;
@@ -453,6 +456,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   auto clock = std::make_shared<rnic::HostMemory>(sizeof(double));
   exports.Set("readClock", hotFunction(env, "readClock", readClock, clock->data()));
   exports.Set("clock", arrayBuffer(env, clock));
+  exports.Set("nothing", hotFunction(env, "nothing", nothing, nullptr));
   exports.Set("doorbell", hotFunction(env, "doorbell", ringDoorbell, objects));
   exports.Set("signalChannel", Napi::Function::New<guarded<signalChannel>>(env));
   exports.Set("openDevice", Napi::Function::New<guarded<openDevice>>(env));
