@@ -1,6 +1,7 @@
+import { readdirSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { Access, openDevice } from '../../native/index.js';
-import { ALL_ACCESS } from './rig.js';
+import { ALL_ACCESS, failureOf } from './rig.js';
 
 const MIB = 1024 * 1024;
 
@@ -23,24 +24,75 @@ const device = openDevice();
 const pd = device.allocPd();
 const memory = device.allocMemory(4096);
 const cq = device.createCq(8);
+const channel = device.createChannel();
+const listener = device.listen(channel);
 
+const COUNT = 100_000;
+
+/** In two halves, so 100,000 of most kinds. */
 test.each<[string, number, () => void]>([
-  ['memory regions', 100_000, () => pd.regMr(memory, 0, 4096, ALL_ACCESS).close()],
-  ['memory windows', 100_000, () => pd.allocMw().close()],
-  ['protection domains', 10_000, () => device.allocPd().close()],
-  ['completion queues', 10_000, () => device.createCq(512).close()],
+  ['memory regions', COUNT, () => pd.regMr(memory, 0, 4096, ALL_ACCESS).close()],
+  ['memory windows', COUNT, () => pd.allocMw().close()],
+  ['protection domains', COUNT, () => device.allocPd().close()],
+  ['completion queues', COUNT / 2, () => device.createCq(8).close()],
+  ['shared receive queues', COUNT / 2, () => pd.createSrq(8).close()],
   [
     'queue pairs',
-    10_000,
-    () => pd.createQp({ sendCq: cq, recvCq: cq, maxSendWr: 128, maxRecvWr: 8 }).close(),
+    COUNT / 2,
+    () => pd.createQp({ sendCq: cq, recvCq: cq, maxSendWr: 8, maxRecvWr: 8 }).close(),
   ],
-  ['channels', 10_000, () => device.createChannel().close()],
-  ['watched channels', 10_000, () => watched()],
-  ['memories', 10_000, () => touched()],
+  ['channels', COUNT / 2, () => device.createChannel().close()],
+  ['watched channels', COUNT / 10, () => watched()],
+  ['memories', COUNT / 2, () => touched()],
+  ['listeners', COUNT / 2, () => device.listen(channel).close()],
+  ['connections', COUNT / 10, () => connected()],
   ['devices that close what was made from them', 500, () => family()],
-])('%s that were closed leave nothing behind', async (_name, count, call) => {
-  expect(await growth(count, call)).toBeLessThan(48 * MIB);
-});
+])(
+  '%s that were closed leave nothing behind',
+  async (_name, count, call) => {
+    const descriptors = readdirSync('/proc/self/fd').length;
+    expect(await growth(count, call)).toBeLessThan(48 * MIB);
+    expect(readdirSync('/proc/self/fd').length).toBeLessThanOrEqual(descriptors + 8);
+  },
+  60_000,
+);
+
+test('there are as many of each as the attributes say, and no more', () => {
+  const own = openDevice();
+  const { maxPd, maxCq, maxSrq, maxQp, maxMr, maxMw } = own.attr;
+  const domain = own.allocPd();
+  const room = own.allocMemory(4096);
+  const queue = own.createCq(1);
+  const limits: [string, number, () => { close(): void }][] = [
+    ['maxPd', maxPd - 1, () => own.allocPd()],
+    ['maxCq', maxCq - 1, () => own.createCq(1)],
+    ['maxSrq', maxSrq, () => domain.createSrq(1)],
+    ['maxQp', maxQp, () => domain.createQp({ sendCq: queue, recvCq: queue, maxSendWr: 1, maxRecvWr: 1 })],
+    ['maxMr', maxMr, () => domain.regMr(room, 0, 8, 0)],
+    ['maxMw', maxMw, () => domain.allocMw()],
+  ];
+  for (const [name, count, make] of limits) {
+    const made = Array.from({ length: count }, make);
+    expect([name, failureOf(make)]).toEqual([name, 'ERR_NATIVE_LIMIT']);
+    // One that is closed makes room for another.
+    made.pop()!.close();
+    made.push(make());
+    for (const object of made) object.close();
+  }
+  own.close();
+}, 120_000);
+
+/** A client that comes and goes; its listener hears of both. */
+function connected(): void {
+  const qp = pd.createQp({ sendCq: cq, recvCq: cq, maxSendWr: 8, maxRecvWr: 8 });
+  const peer = pd.createQp({ sendCq: cq, recvCq: cq, maxSendWr: 8, maxRecvWr: 8 });
+  const connection = device.connect(listener.address, [qp], channel);
+  const incoming = listener.nextConnection()!;
+  incoming.accept([peer]);
+  connection.close();
+  expect(listener.nextDisconnection()).toBe(incoming);
+  for (const object of [incoming, qp, peer]) object.close();
+}
 
 function watched(): void {
   const channel = device.createChannel();
