@@ -99,6 +99,11 @@ export const RwFlag = {
    * gives that key away (`bypass`).
    */
   UseUniversalRkey: 4,
+  /**
+   * A single read (not in a batch): from what was read under this lease before, if it is still remembered. The 16 ranges used last
+   * are, each of at most 4 KiB; not what this client has written under the lease since. Others' writes are not noticed.
+   */
+  WithCache: 8,
 } as const;
 
 /** Where memory is: a node and a byte offset below 2^48 in what that node exposes. */
@@ -323,6 +328,43 @@ export interface PatronusClient extends AsyncDisposable {
     addHi: number,
     flags?: number,
   ): MaybePromise<RetCode>;
+  /**
+   * The two-sided versions: the memory node's thread carries them out, checking the lease as strictly as the NIC does, with the
+   * same statuses. What is longer than a message is split; each part of 32 bytes is carried out by itself. No access flags but
+   * NoLocalExpireCheck. They reject with TIMEOUT or DISCONNECTED where there is no answer.
+   */
+  rpcRead(lease: Lease, buffer: RdmaBuffer, size: number, offset: number, flags?: number): Promise<RetCode>;
+  rpcWrite(lease: Lease, buffer: RdmaBuffer, size: number, offset: number, flags?: number): Promise<RetCode>;
+  rpcCas(
+    lease: Lease,
+    buffer: RdmaBuffer,
+    offset: number,
+    expectedLo: number,
+    expectedHi: number,
+    desiredLo: number,
+    desiredHi: number,
+    flags?: number,
+  ): Promise<RetCode>;
+  rpcFaa(
+    lease: Lease,
+    buffer: RdmaBuffer,
+    offset: number,
+    addLo: number,
+    addHi: number,
+    flags?: number,
+  ): Promise<RetCode>;
+  /**
+   * Have the memory node copy `size` bytes from the range of one lease to that of another, which may overlap. In parts of 16 KiB:
+   * after a failure some may have been copied.
+   */
+  remoteMemcpy(from: Lease, fromOffset: number, to: Lease, toOffset: number, size: number): Promise<RetCode>;
+  /**
+   * Let the queue pairs to a node (default: the first) admit reads only, whatever the leases allow, or everything again. A
+   * write or an atomic then gives RdmaExecutionErr. Operations under way are waited for.
+   */
+  setReadOnly(readOnly: boolean, nodeId?: number): Promise<void>;
+  /** Bring the queue pair in service back to its first state, on both sides. A spare does its work meanwhile. */
+  reinitialise(nodeId?: number): Promise<void>;
   /** A batch for operations on one node (default: the first). At most 16 operations. */
   createBatch(nodeId?: number): Batch;
   /** Registered memory of this client, at least `size` bytes; give it back with putRdmaBuffer. */

@@ -199,6 +199,7 @@ export class OperationBatch implements Batch {
       rkey = this.node.universalRkey;
       if (rkey === 0) return RetCode.Invalid;
     }
+    if (opcode !== Opcode.RDMA_READ) lease.cache?.forget(offset, size);
     if ((flags & RwFlag.WithAutoExtend) !== 0) lease.extendIfNear();
     if ((flags & RwFlag.NoLocalExpireCheck) === 0) {
       if (lease.ended) return RetCode.Invalid;

@@ -1,4 +1,4 @@
-import { type Device, nowNs, openDeviceTo, type ProtectionDomain } from '../../native/index.js';
+import { Access, type Device, nowNs, openDeviceTo, type ProtectionDomain } from '../../native/index.js';
 import {
   type AcquireRequest,
   type AcquireResult,
@@ -13,16 +13,19 @@ import {
   type PatronusClient,
   type RdmaBuffer,
   RetCode,
+  RwFlag,
 } from '../api.js';
 import { acquireError, PatronusError, PatronusErrorCode } from '../errors.js';
 import type { Keeper } from '../keeper/api.js';
 import { EVERYBODY } from '../memory-node/allocations.js';
 import type { NodeEndpoint } from '../memory-node/node.js';
 import type { TimeOptions } from '../time/options.js';
+import { MessageType } from '../wire/messages.js';
 import type { OperationBatch } from './batch.js';
 import { BufferPool, RegisteredBuffer } from './buffers.js';
 import { LeaseHandle } from './lease.js';
 import { NodeConnection } from './node-connection.js';
+import { ReadCache } from './read-cache.js';
 import { targetsOf, whereNow } from './targets.js';
 
 /** Which memory nodes to connect to: one of the three ways. The first node is the default of every call. */
@@ -170,8 +173,71 @@ export class Patronus implements PatronusClient {
     return this.connection(nodeId).identity;
   }
 
+  async rpcRead(lease: Lease, buffer: RdmaBuffer, size: number, offset: number, flags = 0): Promise<RetCode> {
+    return this.owns(lease) ? lease.node.twoSided.read(lease, buffer, size, offset, flags) : RetCode.Invalid;
+  }
+
+  async rpcWrite(
+    lease: Lease,
+    buffer: RdmaBuffer,
+    size: number,
+    offset: number,
+    flags = 0,
+  ): Promise<RetCode> {
+    return this.owns(lease) ? lease.node.twoSided.write(lease, buffer, size, offset, flags) : RetCode.Invalid;
+  }
+
+  async rpcCas(
+    lease: Lease,
+    buffer: RdmaBuffer,
+    offset: number,
+    expectedLo: number,
+    expectedHi: number,
+    desiredLo: number,
+    desiredHi: number,
+    flags = 0,
+  ): Promise<RetCode> {
+    if (!this.owns(lease)) return RetCode.Invalid;
+    const operands = [expectedLo, expectedHi, desiredLo, desiredHi];
+    return lease.node.twoSided.atomic(MessageType.CAS, lease, buffer, offset, operands, flags);
+  }
+
+  async rpcFaa(
+    lease: Lease,
+    buffer: RdmaBuffer,
+    offset: number,
+    addLo: number,
+    addHi: number,
+    flags = 0,
+  ): Promise<RetCode> {
+    if (!this.owns(lease)) return RetCode.Invalid;
+    return lease.node.twoSided.atomic(MessageType.FAA, lease, buffer, offset, [addLo, addHi], flags);
+  }
+
+  async remoteMemcpy(
+    from: Lease,
+    fromOffset: number,
+    to: Lease,
+    toOffset: number,
+    size: number,
+  ): Promise<RetCode> {
+    if (!this.owns(from) || !this.owns(to)) return RetCode.Invalid;
+    return from.node.twoSided.copy(from, fromOffset, to, toOffset, size);
+  }
+
+  async setReadOnly(readOnly: boolean, nodeId?: number): Promise<void> {
+    await this.connection(nodeId).data.restrict(readOnly ? Access.REMOTE_READ : 0);
+  }
+
+  async reinitialise(nodeId?: number): Promise<void> {
+    await this.connection(nodeId).data.reinitialise();
+  }
+
   read(lease: Lease, buffer: RdmaBuffer, size: number, offset: number, flags = 0): MaybePromise<RetCode> {
     const node = this.nodeOf(lease);
+    if ((flags & RwFlag.WithCache) !== 0 && this.owns(lease)) {
+      return cachedRead(lease, buffer, size, offset, flags);
+    }
     const batch = node.takeBatch();
     return single(node, batch, batch.prepareRead(lease, buffer, 0, size, offset, flags));
   }
@@ -302,6 +368,31 @@ export class Patronus implements PatronusClient {
   private checkOpen(): void {
     if (this.closed) throw new PatronusError(PatronusErrorCode.CLOSED, 'the client is closed');
   }
+}
+
+/** A read that looks into the lease's cache first, and remembers what it brings. */
+function cachedRead(
+  lease: LeaseHandle,
+  buffer: RdmaBuffer,
+  size: number,
+  offset: number,
+  flags: number,
+): MaybePromise<RetCode> {
+  lease.cache ??= new ReadCache();
+  const { cache, node } = lease;
+  const { version } = cache;
+  if (!(buffer instanceof RegisteredBuffer) || buffer.pool !== node.buffers || size > buffer.size) {
+    return RetCode.Invalid;
+  }
+  // What is remembered ends with the lease too.
+  if (lease.live && cache.get(offset, size, buffer.bytes)) return RetCode.Ok;
+  const batch = node.takeBatch();
+  const outcome = single(node, batch, batch.prepareRead(lease, buffer, 0, size, offset, flags));
+  const remember = (status: RetCode): RetCode => {
+    if (status === RetCode.Ok) cache.put(offset, buffer.bytes.subarray(0, size), version);
+    return status;
+  };
+  return typeof outcome === 'number' ? remember(outcome) : outcome.then(remember);
 }
 
 /** Send a batch of one operation, if it was taken, and give the batch back when it is done. */

@@ -279,11 +279,11 @@ export class LeaseRequests {
   }
 }
 
-function statusOf(words: Uint32Array, at: number): number {
+export function statusOf(words: Uint32Array, at: number): number {
   return words[at]! >>> 16;
 }
 
-function nameLease(words: Uint32Array, at: number, lease: LeaseHandle): void {
+export function nameLease(words: Uint32Array, at: number, lease: LeaseHandle): void {
   words[at + Word.LEASE_INDEX] = lease.index;
   words[at + Word.LEASE_GENERATION] = lease.generation;
 }
@@ -295,7 +295,7 @@ function unitsFor(lease: LeaseHandle, ns: number): number {
   return units <= MAX_UNITS ? units : 0;
 }
 
-function retCodeOf(status: number): RetCode {
+export function retCodeOf(status: number): RetCode {
   switch (status) {
     case ReplyStatus.OK:
       return RetCode.Ok;

@@ -2,6 +2,7 @@ import { AcquireStatus, type Lease, RetCode } from '../api.js';
 import { acquireError, PatronusError, PatronusErrorCode, retCodeError } from '../errors.js';
 import type { OperationBatch } from './batch.js';
 import type { NodeConnection } from './node-connection.js';
+import type { ReadCache } from './read-cache.js';
 
 /** An automatic extension comes when no more than so many units are left, or so many ns. */
 const NEAR_UNITS = 2;
@@ -44,6 +45,8 @@ export class LeaseHandle implements Lease {
   deadlineNs = Number.POSITIVE_INFINITY;
   /** Relinquished by this client. */
   ended = false;
+  /** What was read with RwFlag.WithCache. */
+  cache: ReadCache | undefined;
   /** The one-sided extension under way. */
   extending: Promise<RetCode> | undefined;
   private readonly beginNs: number;

@@ -30,6 +30,7 @@ import { Calls, MAX_CALLS } from './calls.js';
 import { NodeClockSource } from './clock-source.js';
 import { DATA_SEND_DEPTH, DataPath } from './data-path.js';
 import { LeaseRequests } from './lease-requests.js';
+import { TwoSided } from './two-sided.js';
 
 /** Turns of the event loop that poll for an answer before the connection's channel is armed. */
 const POLL_TURNS = 64;
@@ -50,6 +51,7 @@ export class NodeConnection {
   readonly buffers: BufferPool;
   readonly data: DataPath;
   readonly requests: LeaseRequests;
+  readonly twoSided: TwoSided;
   /** Where it is, and, once connected, which node. */
   target: Target;
   layout: NodeLayout;
@@ -143,6 +145,7 @@ export class NodeConnection {
     this.sendCq = sendCq;
     this.calls = new Calls(control, recvCq, new Uint32Array(messages.buffer), region.lkey);
     this.requests = new LeaseRequests(this);
+    this.twoSided = new TwoSided(this);
     const { synchronise = !ofThisHost(endpoint.address), epsilonNs = 0, now = nowNs } = time;
     if (synchronise) {
       const { driftPpm = DRIFT_PPM, intervalMs = CLOCK_INTERVAL_MS } = time;

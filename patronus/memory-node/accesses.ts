@@ -24,6 +24,8 @@ export class Accesses {
   read(connection: ClientConnection, at: number, now: number): number {
     const size = connection.requests[at + Word.SIZE]!;
     if (size > MAX_PAYLOAD || connection.requests[at + Word.SIZE + 1] !== 0) return ReplyStatus.INVALID;
+    // As with the RNIC a transfer of no bytes needs no permission.
+    if (size === 0) return ReplyStatus.OK;
     const address = this.address(connection, at, Word.LEASE_INDEX, Word.OFFSET, size, false, now);
     if (address < 0) return ReplyStatus.PROTECTION;
     this.copyWords(this.bytes(address, size), payload(connection.replies, at, size));
@@ -33,6 +35,7 @@ export class Accesses {
   write(connection: ClientConnection, at: number, now: number): number {
     const size = connection.requests[at + Word.SIZE]!;
     if (size > MAX_PAYLOAD || connection.requests[at + Word.SIZE + 1] !== 0) return ReplyStatus.INVALID;
+    if (size === 0) return ReplyStatus.OK;
     const address = this.address(connection, at, Word.LEASE_INDEX, Word.OFFSET, size, true, now);
     if (address < 0) return ReplyStatus.PROTECTION;
     this.copyWords(payload(connection.requests, at, size), this.bytes(address, size));

@@ -505,6 +505,27 @@ export class FakeClient implements PatronusClient {
   identity(): never {
     throw new Error('not part of the double');
   }
+  rpcRead(): never {
+    throw new Error('not part of the double');
+  }
+  rpcWrite(): never {
+    throw new Error('not part of the double');
+  }
+  rpcCas(): never {
+    throw new Error('not part of the double');
+  }
+  rpcFaa(): never {
+    throw new Error('not part of the double');
+  }
+  remoteMemcpy(): never {
+    throw new Error('not part of the double');
+  }
+  setReadOnly(): never {
+    throw new Error('not part of the double');
+  }
+  reinitialise(): never {
+    throw new Error('not part of the double');
+  }
 
   /** Filled with rubbish when used again: nobody may count on what was there. */
   getRdmaBuffer(size: number): RdmaBuffer {

@@ -89,8 +89,15 @@ async function snapshot(): Promise<Buffer> {
 }
 
 /** Execute with the local check off: the memory node and the RNIC are to judge. */
-async function run(lease: Lease, operation: Operation, offset: number, size: number): Promise<RetCode> {
+async function run(
+  lease: Lease,
+  operation: Operation,
+  offset: number,
+  size: number,
+  twoSided = false,
+): Promise<RetCode> {
   const flags = RwFlag.NoLocalExpireCheck;
+  if (twoSided) return runTwoSided(lease, operation, offset, size);
   switch (operation) {
     case 'read':
       buffer.bytes.fill(0xee);
@@ -102,6 +109,28 @@ async function run(lease: Lease, operation: Operation, offset: number, size: num
       return client.cas(lease, buffer, offset, 0x11111111, 0x11111111, 0x22222222, 0x33333333, flags);
     case 'faa':
       return client.faa(lease, buffer, offset, 1, 0, flags);
+  }
+}
+
+/** The same by messages to the memory node. */
+async function runTwoSided(
+  lease: Lease,
+  operation: Operation,
+  offset: number,
+  size: number,
+): Promise<RetCode> {
+  const flags = RwFlag.NoLocalExpireCheck;
+  switch (operation) {
+    case 'read':
+      buffer.bytes.fill(0xee);
+      return client.rpcRead(lease, buffer, size, offset, flags);
+    case 'write':
+      buffer.bytes.fill(0x77);
+      return client.rpcWrite(lease, buffer, size, offset, flags);
+    case 'cas':
+      return client.rpcCas(lease, buffer, offset, 0x11111111, 0x11111111, 0x22222222, 0x33333333, flags);
+    case 'faa':
+      return client.rpcFaa(lease, buffer, offset, 1, 0, flags);
   }
 }
 
@@ -288,8 +317,24 @@ function changed(before: Buffer, operation: Operation, offset: number, size: num
   return after;
 }
 
-for (const permission of PERMISSIONS) {
-  describe(permission.name, () => {
+/** To the memory node a lease is not its key: what has another one is the same lease. */
+const BY_LEASE = [
+  'read lease',
+  'write lease',
+  'relinquished',
+  'expired',
+  'range re-leased to another client',
+];
+const CASES = [
+  ...PERMISSIONS.map((permission) => ({ permission, twoSided: false })),
+  ...PERMISSIONS.filter(({ name }) => BY_LEASE.includes(name)).map((permission) => ({
+    permission,
+    twoSided: true,
+  })),
+];
+
+for (const { permission, twoSided } of CASES) {
+  describe(`${permission.name}${twoSided ? ', two-sided' : ''}`, () => {
     for (const operation of OPERATIONS) {
       const isAtomic = operation === 'cas' || operation === 'faa';
       const width = isAtomic ? 8 : MOVED;
@@ -301,7 +346,7 @@ for (const permission of PERMISSIONS) {
           await layOut();
           const { lease, end } = await permission.make();
           const before = await snapshot();
-          const status = await run(lease, operation, offset, size);
+          const status = await run(lease, operation, offset, size, twoSided);
           expect(status).toBe(expected(permission, operation, offset, size));
           const executed = status === RetCode.Ok && size > 0;
           const after = await snapshot();
@@ -317,7 +362,7 @@ for (const permission of PERMISSIONS) {
             expect(old).toEqual(before.subarray(START + offset, START + offset + 8));
           }
           // A permission outlives the refusal of what it does not allow.
-          if (permission.reads) expect(await run(lease, 'read', 0, MOVED)).toBe(RetCode.Ok);
+          if (permission.reads) expect(await run(lease, 'read', 0, MOVED, twoSided)).toBe(RetCode.Ok);
           await end?.();
           // The fault was this operation's alone: the client goes on.
           await using next = await client.writeLease(longWrite);
