@@ -41,11 +41,14 @@ export interface ConnectOptions {
    * it is rebuilt. Without one operations wait for that. Default 1.
    */
   readonly spares?: number;
+  /** A request without an answer for so long fails with ERR_PATRONUS_TIMEOUT, ms, >= 10. Default 5000. */
+  readonly requestTimeoutMs?: number;
   /** How the nodes' clocks are known. */
   readonly time?: TimeOptions;
 }
 
 const MAX_SPARES = 7;
+const MAX_TIMEOUT_MS = 3_600_000;
 
 /** A client of memory nodes. Belongs to the thread that made it. */
 export class Patronus implements PatronusClient {
@@ -64,7 +67,10 @@ export class Patronus implements PatronusClient {
    * its leases are over; the next acquire connects again, to the same address, or where the keeper says the node is now.
    */
   static async connect(options: ConnectOptions): Promise<Patronus> {
-    const { spares = 1 } = options;
+    const { spares = 1, requestTimeoutMs = 5000 } = options;
+    if (!(requestTimeoutMs >= 10 && requestTimeoutMs <= MAX_TIMEOUT_MS)) {
+      throw new RangeError(`requestTimeoutMs must be 10 to ${MAX_TIMEOUT_MS}, not ${requestTimeoutMs}`);
+    }
     if (!Number.isInteger(spares) || spares < 0 || spares > MAX_SPARES) {
       throw new RangeError(`spares must be an integer from 0 to ${MAX_SPARES}, not ${spares}`);
     }
@@ -75,7 +81,7 @@ export class Patronus implements PatronusClient {
       const pd = device.allocPd();
       const buffers = new BufferPool(device, pd);
       for (const target of targets) {
-        connections.push(await NodeConnection.open(device, pd, buffers, target, spares, options.time));
+        connections.push(await NodeConnection.open(device, pd, buffers, target, options));
       }
       return new Patronus(options, device, pd, buffers, connections);
     } catch (error) {
@@ -342,10 +348,10 @@ export class Patronus implements PatronusClient {
   }
 
   private async connectAgain(lost: NodeConnection): Promise<NodeConnection> {
-    const { keeper, spares = 1, time } = this.options;
+    const { keeper } = this.options;
     const target = await whereNow(lost.target, keeper);
     this.checkOpen();
-    return NodeConnection.open(this.device, this.pd, this.buffers, target, spares, time);
+    return NodeConnection.open(this.device, this.pd, this.buffers, target, this.options);
   }
 
   private connection(nodeId: number | undefined): NodeConnection {

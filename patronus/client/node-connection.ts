@@ -34,7 +34,6 @@ import { TwoSided } from './two-sided.js';
 
 /** Turns of the event loop that poll for an answer before the connection's channel is armed. */
 const POLL_TURNS = 64;
-const CALL_TIMEOUT_MS = 5000;
 const CONNECT_TIMEOUT_MS = 5000;
 /** Crystals are good for 100 millionths and are corrected by up to 500 more: two clocks, both at once, would be 1200. */
 const DRIFT_PPM = 1200;
@@ -44,6 +43,13 @@ const CLOCK_INTERVAL_MS = 100;
 export interface Target {
   readonly nodeId: number | undefined;
   readonly address: string;
+}
+
+/** Those of ConnectOptions that are about a connection. */
+interface ConnectionOptions {
+  readonly spares?: number;
+  readonly requestTimeoutMs?: number;
+  readonly time?: TimeOptions;
 }
 
 /** A client's connection to a memory node: requests over the control pair, one-sided operations over a data pair. */
@@ -72,6 +78,7 @@ export class NodeConnection {
   private readonly owned: { close(): void }[];
   /** For single operations: used again and again. */
   private readonly freeBatches: OperationBatch[] = [];
+  private readonly timeoutMs: number;
   private polling = false;
   private asleep = false;
   /** Runs while anything is under way. What waits keeps the process alive, not this. */
@@ -87,16 +94,14 @@ export class NodeConnection {
     imm: 0,
   };
 
-  /** `spares`: data pairs beyond the one in service. */
   static async open(
     device: Device,
     pd: ProtectionDomain,
     buffers: BufferPool,
     endpoint: Target,
-    spares: number,
-    time: TimeOptions = {},
+    options: ConnectionOptions,
   ): Promise<NodeConnection> {
-    const connection = new NodeConnection(device, pd, buffers, endpoint, spares, time);
+    const connection = new NodeConnection(device, pd, buffers, endpoint, options);
     try {
       await connection.established(endpoint);
       await connection.hello(endpoint);
@@ -113,9 +118,10 @@ export class NodeConnection {
     pd: ProtectionDomain,
     buffers: BufferPool,
     endpoint: Target,
-    spares: number,
-    time: TimeOptions,
+    options: ConnectionOptions,
   ) {
+    const { spares = 1, requestTimeoutMs = 5000, time = {} } = options;
+    this.timeoutMs = requestTimeoutMs;
     this.buffers = buffers;
     this.target = endpoint;
     this.layout = { nodeId: endpoint.nodeId ?? 0, leaseBytes: 0, allocOffset: 0, allocBytes: 0 };
@@ -290,7 +296,7 @@ export class NodeConnection {
   /** Look after what is under way: poll for some turns of the event loop, then sleep on the channel. */
   private watch(): void {
     if (this.lost !== undefined) return;
-    this.timer ??= setInterval(() => this.tick(), CALL_TIMEOUT_MS / 4).unref();
+    this.timer ??= setInterval(() => this.tick(), this.timeoutMs / 4).unref();
     if (this.polling || this.asleep) return;
     this.polling = true;
     this.pollTurn(POLL_TURNS);
@@ -303,7 +309,7 @@ export class NodeConnection {
       this.timer = undefined;
       return;
     }
-    this.calls.failOlderThan(performance.now() - CALL_TIMEOUT_MS);
+    this.calls.failOlderThan(performance.now() - this.timeoutMs);
     this.wake();
   }
 
