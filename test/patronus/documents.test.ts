@@ -31,7 +31,10 @@ test('errors: the same codes in the module, in its types and on the page', () =>
   expect(errorRows.map(([code]) => spans(code!)[0]!).sort()).toEqual([...codes].sort());
   expect(new Set(codes).size).toBe(codes.length);
   const types = readFileSync(new URL('dist/patronus/errors.d.ts', ROOT), 'utf8');
-  const declared = [...types.matchAll(/readonly (\w+): ['"](ERR_\w+)['"]/g)].map(([, name, code]) => [name, code]);
+  const declared = [...types.matchAll(/readonly (\w+): ['"](ERR_\w+)['"]/g)].map(([, name, code]) => [
+    name,
+    code,
+  ]);
   expect(Object.fromEntries(declared)).toEqual(PatronusErrorCode);
   for (const [name, code] of Object.entries(PatronusErrorCode)) expect(code).toBe(`ERR_PATRONUS_${name}`);
 });
