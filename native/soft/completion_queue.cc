@@ -7,14 +7,20 @@ namespace rnic {
 bool CompletionQueue::push(Cqe entry, bool solicited) {
   if (lent_.load(std::memory_order_relaxed)) return false;
   uint32_t count = pushed_.load(std::memory_order_relaxed);
-  do {
+  for (;;) {
     if (overflown_.load(std::memory_order_relaxed)) return false;
-    if (count - ring.userCounter().load(std::memory_order_acquire) >= ring.depth()) {
-      // Who waits for what has no room must learn that it will not come.
-      if (!overflown_.exchange(true)) signalIfArmedFor(true);
-      return false;
+    if (count - ring.userCounter().load(std::memory_order_acquire) < ring.depth()) {
+      if (pushed_.compare_exchange_weak(count, count + 1, std::memory_order_relaxed)) break;
+      continue;
     }
-  } while (!pushed_.compare_exchange_weak(count, count + 1, std::memory_order_relaxed));
+    // While this thread was held up others may have pushed, and more been polled than it knew had been pushed.
+    const uint32_t seen = count;
+    count = pushed_.load(std::memory_order_relaxed);
+    if (count != seen) continue;
+    // Who waits for what has no room must learn that it will not come.
+    if (!overflown_.exchange(true)) signalIfArmedFor(true);
+    return false;
+  }
   Cqe* place = ring.entry(count);
   std::memcpy(place, &entry, offsetof(Cqe, sequence));
   auto* sequence = reinterpret_cast<std::atomic<uint32_t>*>(&place->sequence);
