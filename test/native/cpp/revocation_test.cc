@@ -120,8 +120,10 @@ class Arena {
   bool ended() {
     if (live_ < 0) return false;
     for (uint64_t at = 0; at < RANGE_BYTES; at += 8) {
-      const uint64_t found = word(live_, at).exchange(FREE, std::memory_order_relaxed);
-      CHECK(found == FREE || found == number_);
+      const uint64_t found = word(live_, at).load(std::memory_order_relaxed);
+      if (found == FREE) continue;
+      CHECK(found == number_);
+      word(live_, at).store(FREE, std::memory_order_relaxed);
     }
     live_ = -1;
     return true;

@@ -31,7 +31,7 @@ std::shared_ptr<ReceiveQueue> newReceives(uint32_t depth, bool shared) {
 }
 
 Pair::Pair(const std::shared_ptr<ProtectionDomain>& pd, uint32_t depth, uint32_t cqDepth)
-    : sendCq(newCq(cqDepth)), recvCq(newCq(cqDepth)), sends(sendCq), receives(recvCq),
+    : sendCq(newCq(cqDepth, nullptr, pd->device->shared)), recvCq(newCq(cqDepth, nullptr, pd->device->shared)), sends(sendCq), receives(recvCq),
       qp(std::make_shared<QueuePair>(pd, sendCq, recvCq, Ring<Wqe>(depth, pd->device->shared),
                                      newReceives(depth, pd->device->shared))) {}
 
