@@ -4,11 +4,14 @@ import { FreeLists } from './free-lists.js';
 import { UNIT_BYTES } from './layout.js';
 import type { LeaseCell, LeaseKeeper } from './leases.js';
 import { Limbo } from './limbo.js';
+import type { Extent, Orphans } from './orphans.js';
 
 /** What memory is taken in: what a memory node allocates in, too. */
 const PIECE_BYTES = 64 * 1024;
 /** Pieces asked for at a time, in nodes with memory enough. */
 const MAX_PIECES = 32;
+/** Free extents from this size on are cut up like new memory. */
+const LARGE_UNITS = 128;
 const MIN_SEGMENT_BYTES = 2 * 1024 * 1024;
 /** Write leases that a client may hold at a time for its blocks. */
 const MAX_SEGMENTS = 128;
@@ -30,6 +33,8 @@ const WAIT_GRACES = 3;
  */
 export class Allocator {
   readonly #keeper: LeaseKeeper;
+  /** What closed handles have left; without it nothing is taken over or left. */
+  readonly #orphans: Orphans | undefined;
   readonly #graceNs: number;
   readonly #allocOffset: number;
   readonly #allocEnd: number;
@@ -49,7 +54,14 @@ export class Allocator {
   #waiting = 0;
   #queue: Promise<unknown> = Promise.resolve();
 
-  constructor(keeper: LeaseKeeper, node: NodeLayout, graceNs: number, maxBlockBytes: number) {
+  constructor(
+    keeper: LeaseKeeper,
+    node: NodeLayout,
+    graceNs: number,
+    maxBlockBytes: number,
+    orphans?: Orphans,
+  ) {
+    this.#orphans = orphans;
     this.#keeper = keeper;
     this.#graceNs = graceNs;
     this.#allocOffset = node.allocOffset;
@@ -120,6 +132,10 @@ export class Allocator {
     const giveUpNs = client.now() + WAIT_GRACES * this.#graceNs;
     for (;;) {
       let offset = this.#take(units, client.now(), Number.POSITIVE_INFINITY);
+      if (offset < 0) {
+        await this.#adopt();
+        offset = this.#takeFromLarge(units);
+      }
       if (offset < 0 && (await this.#addMemory(units * UNIT_BYTES)))
         offset = this.#take(units, client.now(), 0);
       if (offset < 0) offset = this.#free.split(units);
@@ -139,9 +155,16 @@ export class Allocator {
     }
   }
 
-  /** Gives back what was not used. Call it when no operation is under way. */
+  /** Gives back what was not used and leaves what is free to others. Call it when no operation is under way. */
   async close(): Promise<void> {
     const { client } = this.#keeper;
+    this.#use(0, 0);
+    const extents: Extent[] = this.#free.drain().map((extent) => ({ ...extent, unlinked: false }));
+    for (; this.#limbo.count > 0; this.#limbo.shift()) {
+      extents.push({ offset: this.#limbo.headOffset, units: this.#limbo.headUnits, unlinked: true });
+    }
+    // Where that fails, the memory stays allocated.
+    await this.#orphans?.leave(extents, (offset) => this.segment(offset)).catch(() => undefined);
     const pieces = this.#pieces.splice(0);
     // That the connection can be gone is no failure: then they are free already.
     await Promise.all(
@@ -149,6 +172,23 @@ export class Allocator {
         client.dealloc({ nodeId: this.#nodeId, offset }, PIECE_BYTES).catch(() => undefined),
       ),
     );
+  }
+
+  /** Cuts from what is free in large extents, before the node is asked for more. */
+  #takeFromLarge(units: number): number {
+    const large = this.#free.takeLargest(Math.max(units, LARGE_UNITS));
+    if (large === undefined) return -1;
+    this.#use(large.offset, large.units * UNIT_BYTES);
+    return this.#take(units, 0, 0);
+  }
+
+  /** Takes over what closed handles have left, unless there are pieces to be used first. */
+  async #adopt(): Promise<void> {
+    if (this.#pieces.length > 0) return;
+    await this.#orphans?.adopt(({ offset, units, unlinked }) => {
+      if (unlinked) this.retire(offset, units);
+      else this.free(offset, units);
+    });
   }
 
   /** Makes the next piece, or pieces side by side for `size` bytes, what fresh blocks come from. */

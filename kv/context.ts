@@ -6,6 +6,7 @@ import { Directory, type DirectoryImage, readDirectory } from './directory.js';
 import { classUnits } from './free-lists.js';
 import { MAX_KEY_BYTES, SUPERBLOCK_BYTES, subtableBytes, UNIT_BYTES } from './layout.js';
 import { type LeaseCell, LeaseKeeper } from './leases.js';
+import { Orphans } from './orphans.js';
 import type { Pacing } from './pacing.js';
 import { ResultBytes } from './result-bytes.js';
 import { Splitter } from './splitter.js';
@@ -83,14 +84,15 @@ export class TableContext {
     this.superblock = superblock;
     this.keeper = new LeaseKeeper(client, pacing, termNs, protection);
     this.directory = new Directory(this.keeper, subtableBytes(superblock.groups), memoryBytes);
+    this.versions = new Versions(this.keeper);
+    this.region = this.keeper.cell(node.allocOffset, node.allocBytes, false);
     this.allocator = new Allocator(
       this.keeper,
       node,
       termNs * (1 + REVOCATION_MARGIN) + client.epsilonNs,
       classUnits(Math.ceil(largest / UNIT_BYTES)) * UNIT_BYTES,
+      new Orphans(this.keeper, this.region),
     );
-    this.versions = new Versions(this.keeper);
-    this.region = this.keeper.cell(node.allocOffset, node.allocBytes, false);
     this.#superblockCell = this.keeper.cell(0, SUPERBLOCK_BYTES, false);
     this.splitter = new Splitter(this);
   }

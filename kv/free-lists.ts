@@ -57,6 +57,16 @@ export class FreeLists {
     return best === Number.POSITIVE_INFINITY ? -1 : this.#cut(best, units);
   }
 
+  /** The largest extent, of at least `units`; or undefined. */
+  takeLargest(units: number): { offset: number; units: number } | undefined {
+    let best = 0;
+    for (const [size, list] of this.#large) if (list.length > 0 && size > best) best = size;
+    for (let size = EXACT_UNITS; best === 0 && size >= units; size--) {
+      if (this.#exact[size]!.length > 0) best = size;
+    }
+    return best === 0 || best < units ? undefined : { offset: this.take(best), units: best };
+  }
+
   /** Joins neighbouring extents, so that many small blocks can become a large one again. Whether it was worth trying. */
   merge(): boolean {
     if (!this.#addedSinceMerge) return false;
@@ -81,6 +91,20 @@ export class FreeLists {
     if (open !== undefined) this.add(open.offset, open.units);
     this.#addedSinceMerge = false;
     return true;
+  }
+
+  /** Takes everything, neighbours joined. */
+  drain(): { offset: number; units: number }[] {
+    this.merge();
+    const extents: { offset: number; units: number }[] = [];
+    this.#exact.forEach((list, units) => {
+      for (const offset of list.splice(0)) extents.push({ offset, units });
+    });
+    for (const [units, list] of this.#large) {
+      for (const offset of list.splice(0)) extents.push({ offset, units });
+    }
+    this.freeUnits = 0;
+    return extents;
   }
 
   #list(units: number): number[] {

@@ -38,6 +38,10 @@ export const SB_VERSION_BYTES = 64;
 export const SB_DIRECTORY_OFFSET = 128;
 export const SB_DIRECTORY_BYTES = 64;
 
+/** Of the head of the lists of memory that closed handles have left: pointer 48 | tag 16. Leased alone too. */
+export const SB_ORPHANS_OFFSET = 192;
+export const SB_ORPHANS_BYTES = 64;
+
 // ---- directory: 2^globalDepth entries of 8 bytes: pointer 48 | local depth 8 | zero 8
 
 /** Suffixes have 32 bits. 2^31 subtables of the usual size are more than 48-bit addresses reach. */

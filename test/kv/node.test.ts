@@ -187,4 +187,40 @@ describe('on a memory node', () => {
       expect(isLinearizable(history), `${key}: ${JSON.stringify(history)}`).toBe(true);
     }
   });
+
+  test('a table grows while clients are killed: what was put is there', async () => {
+    const node = await startNode(64 * 1024 * 1024);
+    await createTable(await connect(node), { subtables: 1, groups: 4, termMs: 50 });
+    const put = new Map<string, string>();
+    const run = (seed: number, count: number, killAfter: number) =>
+      new Promise<void>((resolve, reject) => {
+        const workerData = { endpoint: node.endpoint, seed, count };
+        const worker = new Worker(new URL('./growing-client.js', import.meta.url), { workerData });
+        let left = killAfter;
+        worker.on('message', (message: 'ready' | [string, string]) => {
+          if (message !== 'ready') put.set(...message);
+          if (--left === 0) void worker.terminate();
+        });
+        worker.once('error', reject);
+        worker.once('exit', () => resolve());
+      });
+    // Two that stay, and one after the other that are killed, mostly in the middle of something.
+    const staying = [run(1, 1000, -1), run(2, 1000, -1)];
+    for (let seed = 3; seed < 9; seed++) await run(seed, 10_000, 40 * seed);
+    await Promise.all(staying);
+    const reader = await openTable(await connect(node));
+    closers.push(() => reader.close());
+    expect(put.size).toBeGreaterThan(1500);
+    for (const [name, value] of put) {
+      // What a killed client had under way may have come after what it told.
+      const found = Number(textOf(await reader.get(bytesOf(name))));
+      expect(found, name).toBeGreaterThanOrEqual(Number(value));
+    }
+    expect(reader.stats().subtables).toBeGreaterThan(16);
+    // No lock and no half-done split is left: every subtable can go on growing.
+    for (let i = 0; i < 1500; i++) await reader.put(bytesOf(`more ${i}`), bytesOf('x'));
+    const usage = await reader.usage();
+    expect(usage.records).toBeGreaterThanOrEqual(put.size + 1500);
+    expect(usage.records).toBeLessThanOrEqual(put.size + 1500 + 6);
+  }, 60_000);
 });

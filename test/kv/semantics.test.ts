@@ -240,6 +240,25 @@ describe('memory', () => {
     expect(after).toBeLessThanOrEqual(4 * 1024 * 1024);
   });
 
+  test('what a handle has freed goes on to others when it is closed', async () => {
+    const { node, kv } = await open({ termMs: 100 }, 4 * 1024 * 1024);
+    const names = Array.from({ length: 300 }, (_, i) => bytesOf(`key ${i}`));
+    for (const name of names) await kv.put(name, new Uint8Array(3000));
+    const after: number[] = [];
+    // Each overwrites all of it, and goes.
+    for (let round = 0; round < 20; round++) {
+      const { kv: other } = await another(node);
+      for (const name of names) {
+        node.clockNs += 1 * MS;
+        await other.put(name, new Uint8Array(3000).fill(round));
+      }
+      await other.close();
+      after.push(node.allocatedBytes);
+    }
+    expect(after[19]).toBe(after[10]);
+    for (const name of names) expect(await kv.get(name)).toEqual(new Uint8Array(3000).fill(19));
+  });
+
   test('overwriting faster than blocks come back waits, and does not fail', async () => {
     const { kv } = await open({}, 4 * 1024 * 1024);
     for (let i = 0; i < 300; i++) await kv.put(key, new Uint8Array(100_000).fill(i));
