@@ -3,7 +3,11 @@
  * and the names are those of InfiniBand verbs.
  *
  * Threads: an object belongs to the JavaScript thread that made it and is used on that thread only; several threads
- * each open their own device. Closing is explicit; what a thread leaves open is closed when the thread ends.
+ * each open their own device. Closing is explicit; what a thread leaves open is closed when the thread ends. What is in
+ * use refuses to close with ERR_NATIVE_BUSY: a protection domain while anything of it is open, a region while windows are
+ * bound to it, a completion queue or a shared receive queue while queue pairs use it. Everything else closes at any time,
+ * twice is once, and a device closes all that was made from it in the right order. Memory and channels that are closed
+ * live on for those that still use them. One object more than the device's attributes say is ERR_NATIVE_LIMIT.
  * Addresses, lengths and offsets are Numbers (integers below 2^53), in bytes. Misuse throws a TypeError or a
  * RangeError; what the NIC refuses comes back as the status of a completion, never as an exception.
  */
@@ -108,8 +112,13 @@ export interface SharedReceiveQueue {
 
 /**
  * Reliable connection. The post calls write a work request into the ring and return false if the ring is full; nothing
- * happens before the doorbell. They check nothing and throw nothing: a value too large for its field is cut to it. `wrId` is a uint32, `flags` are SendFlag, 64-bit values travel as halves (uint32).
+ * happens before the doorbell. They check nothing and throw nothing: a value too large for its field is cut to it.
+ * `wrId` is a uint32, `flags` are SendFlag, 64-bit values travel as halves (uint32).
  * Completions of failed requests always appear; those of successful ones only with SendFlag.SIGNALED.
+ * Requests of a pair are executed one after the other in the order of posting, and complete in it. SendFlag.FENCE, which
+ * makes a request wait for the reads and atomics before it, is needed where a device overlaps those; the software RNIC
+ * does not. A request that fails brings the pair to ERR, and the peer's too if that refused it. In ERR everything that
+ * is or gets posted completes with WR_FLUSH_ERR, except the buffers of a shared receive queue.
  */
 export interface QueuePair {
   readonly qpNum: number;
@@ -117,8 +126,11 @@ export interface QueuePair {
   readonly remoteQpNum: number;
   readonly state: QpState;
   /**
-   * Legal transitions: any -> RESET, any -> ERR, RESET -> INIT -> RTR -> RTS. A connected pair keeps its peer through
-   * RESET. `access` (INIT to RTS): which remote operations the QP admits at all, REMOTE_* bits; default all.
+   * Legal transitions: any -> RESET, any -> ERR, RESET -> INIT -> RTR -> RTS -> RTS; others are a TypeError. A connected
+   * pair keeps its peer through RESET. RESET drops what is posted, without completions.
+   * `access` (INIT to RTS): which remote operations the QP admits at all, REMOTE_* bits; default all, as after RESET.
+   * One that it doesn't admit fails with REM_INV_REQ_ERR. When the call returns, nothing that the pair no longer admits
+   * touches memory, takes a receive buffer or completes, and no earlier fault of the peer can still put it into ERR.
    */
   modify(state: QpState, access?: number): void;
   postRead(
@@ -227,6 +239,10 @@ export interface Completion {
 }
 
 export interface CompletionQueue {
+  /**
+   * Room for so many completions that are not polled yet, at least. One more than there is room for is lost, and with it
+   * all that follow: the queue takes no more for good, pairs that complete into it go to ERR, an armed channel is signalled.
+   */
   readonly depth: number;
   /** Take the oldest completion. Plain loads and stores: no native call. */
   poll(into: Completion): boolean;
