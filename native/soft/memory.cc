@@ -58,14 +58,15 @@ std::shared_ptr<HostMemory> HostMemory::shared(size_t bytes) {
 std::shared_ptr<HostMemory> HostMemory::foreign(int fd, uint64_t offset, uint64_t bytes) {
   struct stat status;
   struct statfs system;
+  // First what only memory files have: to ask about another file may mean to ask another process, which need not answer.
+  const int seals = fcntl(fd, F_GET_SEALS);
+  if (seals < 0 || (seals & F_SEAL_SHRINK) == 0) {
+    throw VerbsError(VerbsError::Kind::Type, "the descriptor is not shared memory that is sealed against shrinking");
+  }
   // On tmpfs a page is there as soon as it is touched; on hugetlbfs it may not be, and then the toucher dies.
   if (fstatfs(fd, &system) != 0 || system.f_type != TMPFS_MAGIC || fstat(fd, &status) != 0 ||
       !S_ISREG(status.st_mode)) {
     throw VerbsError(VerbsError::Kind::Type, "the descriptor is not shared memory");
-  }
-  const int seals = fcntl(fd, F_GET_SEALS);
-  if (seals < 0 || (seals & F_SEAL_SHRINK) == 0) {
-    throw VerbsError(VerbsError::Kind::Type, "the shared memory is not sealed against shrinking");
   }
   const auto size = static_cast<uint64_t>(status.st_size);
   if (bytes == 0 || offset > size || bytes > size - offset) {
