@@ -220,7 +220,10 @@ export interface QueuePair {
   ): boolean;
   /** Its completion is final: no access under `rkey` can touch memory afterwards. */
   postLocalInv(wrId: number, flags: number, rkey: number): boolean;
-  /** Hand the send requests posted so far to the NIC: one native call. */
+  /**
+   * Hand the send requests posted so far to the NIC: one native call. Window work among them (BIND_MW, LOCAL_INV) is done
+   * when it returns, except over shared memory.
+   */
   doorbell(): void;
   /** Post a receive buffer; visible to the NIC at once. */
   postRecv(wrId: number, localAddr: number, lkey: number, length: number): boolean;

@@ -1,6 +1,6 @@
 /** The thread of a directory: serves until told to stop. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { openDevice } from '../../native/index.js';
+import { type Device, listDevices, openDevice } from '../../native/index.js';
 import { Directory } from './directory.js';
 import type { DirectoryOptions } from './options.js';
 
@@ -15,15 +15,37 @@ export interface DirectoryReady {
   readonly address: string;
   /** Signal this descriptor after a change of the stop word. */
   readonly channelFd: number;
+  readonly device: string;
+  /** See DeviceAttr. */
+  readonly windowBounds: boolean;
 }
 
 const { options, stopWord, counters } = workerData as DirectoryWorkerData;
-const device = openDevice();
+const device = openFor(options);
 try {
+  if (!device.attr.windowBounds && !options.allowUnboundedWindows) {
+    throw new Error(
+      `the device ${device.attr.name} does not hold accesses to the bounds of memory windows, so leases would not protect anything; to run without protection set allowUnboundedWindows`,
+    );
+  }
+  if (device.attr.windowScope !== 'pd') {
+    throw new Error(`the windows of the device ${device.attr.name} serve one queue pair only`);
+  }
   const directory = new Directory(device, options, stopWord, counters);
-  const ready: DirectoryReady = { address: directory.listener.address, channelFd: directory.channel.fd };
+  const ready: DirectoryReady = {
+    address: directory.listener.address,
+    channelFd: directory.channel.fd,
+    device: device.attr.name,
+    windowBounds: device.attr.windowBounds,
+  };
   parentPort?.postMessage(ready);
   directory.run();
 } finally {
   device.close();
+}
+
+function openFor({ listen, device }: DirectoryOptions): Device {
+  if (!listen?.startsWith('ib:')) return openDevice();
+  // Without any, the name of none: opening it says why there is none.
+  return openDevice(device ?? listDevices().find((name) => name.startsWith('ib:')) ?? 'ib:');
 }

@@ -40,10 +40,18 @@ export interface PatronusNodeOptions {
   /** Connections at once. Default 64. */
   readonly maxClients?: number;
   /**
-   * `unix:PATH`: serve clients of other processes, over shared memory, instead of those of this one. The socket is for this
-   * user's processes only.
+   * Serve clients of other processes instead of those of this one. `unix:PATH`: over shared memory; the socket is for this
+   * user's processes only. `ib:HOST:PORT`: over an RDMA device, for clients of any host; connections are set up over TCP,
+   * with everybody who reaches that port.
    */
   readonly listen?: string;
+  /** The RDMA device for an address `ib:HOST:PORT`, as openDevice() names it. Default: the first. */
+  readonly device?: string;
+  /**
+   * Serve although the device does not hold accesses to the bounds of memory windows, as Soft-RoCE does not: whoever has a
+   * lease then reaches all memory of the node. For tests and measurements; every start warns of it. Default false.
+   */
+  readonly allowUnboundedWindows?: boolean;
   /** Threads that execute the one-sided operations of such clients. Default 1. */
   readonly engineThreads?: number;
   /** The node joins it under its id while it runs. It stays the caller's to close. */
@@ -69,7 +77,8 @@ export class PatronusNode implements AsyncDisposable {
 
   /**
    * Start a memory node; resolves when clients can connect. It does not keep the process alive.
-   * Rejects with ERR_PATRONUS_LISTEN if it can't listen at that address or has no memory, and with what
+   * Rejects with ERR_PATRONUS_LISTEN if it can't listen at that address, has no memory, or the device does not protect
+   * memory (see allowUnboundedWindows), and with what
    * Keeper.joinAsNode() rejects with.
    */
   static async start(options: PatronusNodeOptions = {}): Promise<PatronusNode> {
@@ -80,6 +89,12 @@ export class PatronusNode implements AsyncDisposable {
     const worker = new Worker(new URL('./directory-worker.js', import.meta.url), { workerData });
     const ready = await started(worker, options.listen);
     worker.unref();
+    if (!ready.windowBounds) {
+      process.emitWarning(
+        `memory node ${directory.nodeId}: the device ${ready.device} does not hold accesses to the bounds of memory windows; whoever has a lease reaches all memory of the node`,
+        { code: 'PATRONUS_UNBOUNDED_WINDOWS' },
+      );
+    }
     const node = new PatronusNode(directory.nodeId, worker, ready, stopWord, counters, options.keeper);
     try {
       await options.keeper?.joinAsNode(directory.nodeId, ready.address);
@@ -175,8 +190,8 @@ function directoryOptions(options: PatronusNodeOptions): DirectoryOptions {
   }
   const maxLeases = integer('maxLeases', options.maxLeases ?? 65536, 1, 2 ** 22);
   const { listen } = options;
-  if (listen !== undefined && !/^unix:./s.test(listen)) {
-    throw new RangeError(`listen must be unix:PATH, not ${listen}`);
+  if (listen !== undefined && !/^(unix:.|ib:.*:\d)/s.test(listen)) {
+    throw new RangeError(`listen must be unix:PATH or ib:HOST:PORT, not ${listen}`);
   }
   return {
     nodeId,
@@ -197,6 +212,8 @@ function directoryOptions(options: PatronusNodeOptions): DirectoryOptions {
     ),
     maxClients: integer('maxClients', options.maxClients ?? 64, 1, 1024),
     listen,
+    device: options.device,
+    allowUnboundedWindows: options.allowUnboundedWindows ?? false,
     engineThreads: integer('engineThreads', options.engineThreads ?? 1, 1, 64),
   };
 }

@@ -2,22 +2,34 @@
 # Builds what a guest boots from, once: sh scripts/guest/base.sh
 # Downloads Debian packages with apt and unpacks them (nothing is installed), then writes .cache/guest/vmlinuz and
 # .cache/guest/base.cpio: busybox, the kernel modules of Soft-RoCE, the RDMA libraries and programs, Node.js.
-# With nothing to do it takes no time. Needs apt-get, dpkg-deb, ldd and node; says on stderr what is missing.
+# With nothing to do it takes no time. Needs apt-get, dpkg-deb, ldd and node, and installs qemu. Exit code 3: there is no
+# guest to be had on this machine; the last line on stderr says why.
 set -eu
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd -P)
 cache=$root/.cache/guest
 say() { printf 'guest: %s\n' "$*" >&2; }
-die() { say "$@"; exit 1; }
+unavailable() { say "$@"; exit 3; }
 
 for program in apt-get apt-cache dpkg-deb ldd node; do
-  command -v "$program" >/dev/null 2>&1 || die "there is no $program here"
+  command -v "$program" >/dev/null 2>&1 || unavailable "there is no $program here"
 done
-[ "$(dpkg --print-architecture)" = amd64 ] || die 'the guest is built for amd64 only'
+[ "$(dpkg --print-architecture)" = amd64 ] || unavailable 'the guest is for amd64 only'
+mkdir -p "$cache"
+
+if ! command -v qemu-system-x86_64 >/dev/null 2>&1; then
+  sudo=
+  [ "$(id -u)" -eq 0 ] || sudo='sudo -n'
+  say 'installing qemu-system-x86 ...'
+  # shellcheck disable=SC2086
+  timeout 200 $sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=60 install -y \
+    --no-install-recommends qemu-system-x86 >"$cache/install.log" 2>&1 </dev/null ||
+    unavailable 'qemu is not here and can not be installed (apt-get install qemu-system-x86)'
+fi
 
 # The cloud kernel has no Soft-RoCE, so the ordinary one: the package that the meta package depends on.
 kernel=$(apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/^  Depends: \(linux-image-[0-9].*-amd64\)$/\1/p')
-[ -n "$kernel" ] || die 'the Debian kernel package is not in the package lists (apt-get update may help)'
+[ -n "$kernel" ] || unavailable 'the Debian kernel package is not in the package lists (apt-get update may help)'
 release=${kernel#linux-image-}
 packages="$kernel busybox-static iproute2 libmnl0 libcap2 libbsd0 libmd0 libibverbs1 ibverbs-providers libnl-3-200
 libnl-route-3-200"
@@ -34,7 +46,7 @@ say "downloading $kernel and the RDMA packages ..."
 # shellcheck disable=SC2086
 (cd "$cache/debs" && timeout 300 apt-get -q -o Acquire::Retries=2 download $packages >"$cache/download.log" 2>&1) || {
   tail -n 5 "$cache/download.log" >&2
-  die 'the packages could not be downloaded'
+  unavailable 'the packages could not be downloaded'
 }
 unpacked=$cache/unpacked
 mkdir -p "$unpacked"
@@ -46,7 +58,7 @@ mkdir -p "$base/bin" "$base/lib/modules" "$base/lib64" "$base/lib/x86_64-linux-g
 cp "$unpacked/bin/busybox" "$base/bin/busybox"
 for module in crc32_generic ib_core ib_uverbs udp_tunnel ip6_udp_tunnel rdma_rxe; do
   found=$(find "$unpacked/lib/modules/$release" -name "$module.ko" | head -n 1)
-  [ -n "$found" ] || die "the kernel package has no module $module"
+  [ -n "$found" ] || unavailable "the kernel package has no module $module"
   cp "$found" "$base/lib/modules/"
 done
 # libibverbs looks for its providers at fixed paths.
@@ -79,7 +91,7 @@ cat >"$base/init" <<'INIT'
 /bin/busybox mount -t devtmpfs devtmpfs /dev
 /bin/busybox mount -t tmpfs tmpfs /tmp
 /bin/busybox mkdir -p /dev/shm && /bin/busybox mount -t tmpfs tmpfs /dev/shm
-export PATH=/bin
+export PATH=/bin NO_COLOR=1
 for module in crc32_generic ib_core ib_uverbs udp_tunnel ip6_udp_tunnel rdma_rxe; do
   busybox insmod /lib/modules/$module.ko || echo "guest: insmod $module failed"
 done

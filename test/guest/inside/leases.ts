@@ -1,0 +1,173 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createTable, openTable } from '../../../kv/index.js';
+import {
+  AcquireStatus,
+  type Lease,
+  Patronus,
+  PatronusErrorCode,
+  PatronusNode,
+  type RdmaBuffer,
+  RetCode,
+  RwFlag,
+} from '../../../patronus/index.js';
+
+const LONG_NS = 60e9;
+const NODE = {
+  listen: 'ib:127.0.0.1:0',
+  device: 'ib:rxe0',
+  allowUnboundedWindows: true,
+  leaseBytes: 65536,
+  allocBytes: 8 * 2 ** 20,
+  maxLeases: 1024,
+  maxClients: 4,
+  policy: 'open',
+} as const;
+
+/** A memory node and its clients over Soft-RoCE. */
+export function leases(): void {
+  let node: PatronusNode;
+  let client: Patronus;
+  let buffer: RdmaBuffer;
+
+  const open = async () => {
+    node = await PatronusNode.start(NODE);
+    client = await Patronus.connect({ nodes: [node.endpoint] });
+    buffer = client.getRdmaBuffer(64);
+  };
+  const shut = async () => {
+    await client.close();
+    await node.close();
+  };
+  const lease = (write: boolean, offset = 0, termNs = LONG_NS) =>
+    (write ? client.writeLease : client.readLease).call(client, { offset, size: 64, termNs });
+  /** Whether the NIC admits a read, whatever the client thinks of its lease. */
+  const admits = async (permission: Lease) => {
+    const status = await client.read(permission, buffer, 8, 0, RwFlag.NoLocalExpireCheck);
+    if (status !== RetCode.Ok) expect(status).toBe(RetCode.RdmaProtectionErr);
+    return status === RetCode.Ok;
+  };
+
+  describe('memory node over Soft-RoCE', () => {
+    test('does not start where nothing is protected, unless it is told to', async () => {
+      let error: unknown;
+      try {
+        await PatronusNode.start({ ...NODE, allowUnboundedWindows: false });
+      } catch (thrown) {
+        error = thrown;
+      }
+      expect((error as { code?: string }).code).toBe(PatronusErrorCode.LISTEN);
+      expect((error as Error).message).toMatch(/ib:rxe0 does not hold accesses to the bounds of memory windows/);
+    });
+  });
+
+  describe('leases over Soft-RoCE', () => {
+    beforeEach(open);
+    afterEach(shut);
+
+    test('a write lease is for reading and writing', async () => {
+      const own = await lease(true, 4096);
+      buffer.bytes.set([1, 2, 3, 4, 5, 6, 7, 8]);
+      expect(await client.write(own, buffer, 8, 16)).toBe(RetCode.Ok);
+      buffer.bytes.fill(0);
+      expect(await client.read(own, buffer, 8, 16)).toBe(RetCode.Ok);
+      expect([...buffer.bytes.subarray(0, 8)]).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+    });
+
+    test('atomics give the old value', async () => {
+      const own = await lease(true);
+      expect(await client.faa(own, buffer, 0, 5, 0)).toBe(RetCode.Ok);
+      expect(await client.cas(own, buffer, 0, 5, 0, 9, 1)).toBe(RetCode.Ok);
+      expect(buffer.words[0]).toBe(5);
+      expect(await client.read(own, buffer, 8, 0)).toBe(RetCode.Ok);
+      expect([...buffer.words.subarray(0, 2)]).toEqual([9, 1]);
+    });
+
+    test('a read lease is not for writing, and the next access goes on over the spare', async () => {
+      const own = await lease(false);
+      for (let i = 0; i < 4; i++) {
+        expect(await client.write(own, buffer, 8, 0)).toBe(RetCode.RdmaProtectionErr);
+        expect(await client.read(own, buffer, 8, 0)).toBe(RetCode.Ok);
+      }
+    });
+
+    test('what is outside of the memory is refused', async () => {
+      const beyond = await client.getRlease({ offset: 2 ** 40, size: 64, termNs: LONG_NS });
+      expect(beyond.status).toBe(AcquireStatus.AddressOutOfRangeErr);
+    });
+
+    test('a relinquished lease is over', async () => {
+      const own = await lease(false);
+      expect(await admits(own)).toBe(true);
+      expect(await client.relinquish(own)).toBe(RetCode.Ok);
+      expect(await admits(own)).toBe(false);
+      expect(await admits(await lease(false))).toBe(true);
+    });
+
+    test('a lease whose term is over is refused by the NIC', async () => {
+      const own = await lease(false, 0, 100e6);
+      expect(await admits(own)).toBe(true);
+      while (node.stats().expired === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+      expect(await client.read(own, buffer, 8, 0)).toBe(RetCode.LeaseLocalExpired);
+      expect(await admits(own)).toBe(false);
+    });
+
+    test('an extended lease lives on', async () => {
+      const own = await lease(false, 0, 500e6);
+      const before = own.deadlineNs;
+      expect(await client.extend(own, 20e9)).toBe(RetCode.Ok);
+      expect(own.deadlineNs).toBeGreaterThanOrEqual(before + 20e9);
+      await new Promise((resolve) => setTimeout(resolve, 800));
+      expect(node.stats().expired).toBe(0);
+      expect(await admits(own)).toBe(true);
+    });
+
+    test('one client faults all the time, another does not notice', async () => {
+      const other = await Patronus.connect({ nodes: [node.endpoint] });
+      const theirs = await other.writeLease({ offset: 8192, size: 64, termNs: LONG_NS });
+      const their = other.getRdmaBuffer(8);
+      const own = await lease(false);
+      for (let i = 0; i < 20; i++) {
+        const [fault, counted] = await Promise.all([
+          client.write(own, buffer, 8, 0),
+          other.faa(theirs, their, 0, 1, 0),
+        ]);
+        expect([fault, counted]).toEqual([RetCode.RdmaProtectionErr, RetCode.Ok]);
+      }
+      expect(await other.read(theirs, their, 8, 0)).toBe(RetCode.Ok);
+      expect(their.words[0]).toBe(20);
+      await other.close();
+    });
+
+    test("a client's leases end with its connection", async () => {
+      const other = await Patronus.connect({ nodes: [node.endpoint] });
+      await other.readLease({ offset: 0, size: 64, termNs: LONG_NS });
+      expect(node.stats().liveLeases).toBe(1);
+      await other.close();
+      while (node.stats().liveLeases > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    });
+
+    test('nobody is found where no node listens', async () => {
+      let error: unknown;
+      try {
+        await Patronus.connect({ nodes: [{ nodeId: 0, address: 'ib:127.0.0.1:1' }] });
+      } catch (thrown) {
+        error = thrown;
+      }
+      expect((error as { code?: string }).code).toBe(PatronusErrorCode.CONNECT);
+    });
+
+    test('a store of keys and values', async () => {
+      await createTable(client, { subtables: 1, groups: 64 });
+      const kv = await openTable(client);
+      const key = (i: number) => new TextEncoder().encode(`key ${i}`);
+      const value = (i: number, round: number) => new TextEncoder().encode(`value ${i}.${round}`.repeat(1 + (i % 9)));
+      for (let i = 0; i < 100; i++) await kv.put(key(i), value(i, 1));
+      for (let i = 0; i < 100; i += 2) await kv.put(key(i), value(i, 2));
+      for (let i = 0; i < 100; i += 5) expect(await kv.del(key(i))).toBe(true);
+      for (let i = 0; i < 100; i++) {
+        expect(await kv.get(key(i))).toEqual(i % 5 === 0 ? undefined : value(i, i % 2 === 0 ? 2 : 1));
+      }
+      await kv.close();
+    });
+  });
+}
