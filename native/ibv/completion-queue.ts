@@ -32,7 +32,7 @@ export class IbvCompletionQueue extends CompletionRing implements CompletionQueu
   }
 
   arm(solicitedOnly = false): void {
-    armCq(this.handle, solicitedOnly);
+    if (this.handle !== 0) armCq(this.handle, solicitedOnly);
   }
 
   close(): void {

@@ -4,6 +4,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,6 +26,8 @@ constexpr size_t MAX_PAIRS = 256;
 // Clients that have connected and not yet said all; each has so long for it.
 constexpr size_t MAX_ARRIVING = 64;
 constexpr double HELLO_SECONDS = 5;
+// connect() waits so long itself; over a longer way the channel goes on with it.
+constexpr int CONNECT_POLL_MS = 20;
 // A host that is gone is noticed after some 4 s.
 constexpr int KEEPALIVE_SECONDS = 1;
 constexpr int KEEPALIVE_PROBES = 3;
@@ -143,7 +146,8 @@ template <typename F>
 Socket resolve(const std::string& address, bool passive, F use) {
   const size_t colon = address.rfind(':');
   if (address.rfind(PREFIX, 0) != 0 || colon < sizeof PREFIX - 1 || colon + 1 == address.size()) {
-    throw VerbsError(VerbsError::Kind::Type, "an address of an RDMA device has the form ib:HOST:PORT, not " + address);
+    throw VerbsError(passive ? VerbsError::Kind::Type : VerbsError::Kind::NoListener,
+                     "an address of an RDMA device has the form ib:HOST:PORT, not " + address);
   }
   std::string host = address.substr(sizeof PREFIX - 1, colon - (sizeof PREFIX - 1));
   if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
@@ -224,9 +228,11 @@ std::shared_ptr<Connection> Connection::request(const std::shared_ptr<Device>& d
   setUp(socket.fd());
   claimAll(qps);
   std::shared_ptr<Connection> connection(new Connection(std::move(socket), std::move(qps), std::move(channel)));
-  for (const auto& qp : connection->qps_) qp->awaitAnswer([raw = connection.get()] { raw->progress(); });
-  // On one host it is there already, and so is the listener's end of it.
+  connection->watchPairs();
   connection->watch(true);
+  // On one host this is enough to have said all.
+  pollfd writable{connection->socket_.fd(), POLLOUT, 0};
+  poll(&writable, 1, CONNECT_POLL_MS);
   connection->progress();
   return connection;
 }
@@ -242,7 +248,15 @@ Connection::Connection(Socket socket, Offer offer, std::shared_ptr<EventChannel>
 Connection::~Connection() { close(); }
 
 void Connection::watch(bool forWriting) {
-  channel_->watch(socket_.fd(), forWriting, [this] { return progress(); });
+  channel_->watch(socket_.fd(), forWriting, [this] {
+    progress();
+    // It signals the channel itself.
+    return false;
+  });
+}
+
+void Connection::watchPairs() {
+  for (const auto& qp : qps_) qp->connectionIs([this] { progress(); });
 }
 
 void Connection::accept(std::vector<std::shared_ptr<QueuePair>> qps) {
@@ -251,10 +265,11 @@ void Connection::accept(std::vector<std::shared_ptr<QueuePair>> qps) {
   if (state_ == State::Closed) throw VerbsError(VerbsError::Kind::Closed, "the client has gone away");
   if (state_ != State::Connecting) throw VerbsError(VerbsError::Kind::Type, "the connection was answered before");
   if (qps.size() != offer_.pairs.size()) {
-    throw VerbsError(VerbsError::Kind::Type, "the client brought " + std::to_string(offer_.pairs.size()) + " queue pairs");
+    throw VerbsError(VerbsError::Kind::Range, "the client brought " + std::to_string(offer_.pairs.size()) + " queue pairs");
   }
   claimAll(qps);
   qps_ = std::move(qps);
+  watchPairs();
   try {
     for (size_t i = 0; i < qps_.size(); i++) qps_[i]->connect(offer_.pairs[i]);
   } catch (...) {
@@ -290,7 +305,7 @@ void Connection::finish(State state) {
   channel_->unwatch(socket_.fd());
   socket_ = Socket();
   for (const auto& qp : qps_) {
-    qp->awaitAnswer({});
+    qp->connectionIs({});
     if (state == State::Rejected) {
       qp->unclaim();
     } else {
@@ -300,29 +315,30 @@ void Connection::finish(State state) {
   qps_.clear();
 }
 
-bool Connection::progress() {
-  if (state_ != State::Connecting && state_ != State::Established) return false;
-  if (!isServer_ && state_ == State::Connecting) return progressClient();
-  // Nothing is said any more: whatever comes is the end.
-  std::vector<uint8_t> inbox;
-  if (receiveInto(socket_.fd(), inbox) && inbox.empty()) return false;
-  finish(State::Closed);
-  return true;
+void Connection::progress() {
+  const State before = state_;
+  if (before != State::Connecting && before != State::Established) return;
+  if (!isServer_ && before == State::Connecting) {
+    progressClient();
+  } else {
+    // Nothing is said any more: whatever comes is the end.
+    std::vector<uint8_t> inbox;
+    if (!receiveInto(socket_.fd(), inbox) || !inbox.empty()) finish(State::Closed);
+  }
+  if (state_ != before) channel_->signal();
 }
 
-bool Connection::progressClient() {
+void Connection::progressClient() {
   const Device& device = *qps_[0]->pd->device;
   if (!sent_) {
+    pollfd writable{socket_.fd(), POLLOUT, 0};
+    if (poll(&writable, 1, 0) == 0) return;
     int error = 0;
     socklen_t length = sizeof error;
     getsockopt(socket_.fd(), SOL_SOCKET, SO_ERROR, &error, &length);
-    sockaddr_storage peer;
-    socklen_t peerLength = sizeof peer;
-    const bool there = getpeername(socket_.fd(), reinterpret_cast<sockaddr*>(&peer), &peerLength) == 0;
-    if (error == 0 && !there) return false;
     if (error != 0 || !sendWhole(socket_.fd(), message(Type::Request, device, qps_))) {
       finish(State::Closed);
-      return true;
+      return;
     }
     sent_ = true;
     watch(false);
@@ -330,24 +346,22 @@ bool Connection::progressClient() {
   const bool open = receiveInto(socket_.fd(), inbox_);
   Offer offer;
   const Parsed parsed = parse(inbox_, false, device, offer);
-  if (parsed == Parsed::Incomplete && open) return false;
-  if (parsed == Parsed::Complete && !offer.accepted) {
+  if (parsed == Parsed::Incomplete && open) return;
+  // A listener that closes says no more than that.
+  if (parsed == Parsed::Incomplete || (parsed == Parsed::Complete && !offer.accepted)) {
     finish(State::Rejected);
-    return true;
+    return;
   }
-  if (parsed != Parsed::Complete || !open || offer.pairs.size() != qps_.size()) {
+  if (parsed == Parsed::Wrong || offer.pairs.size() != qps_.size()) {
     finish(State::Closed);
-    return true;
+    return;
   }
-  for (const auto& qp : qps_) qp->awaitAnswer({});
   try {
     for (size_t i = 0; i < qps_.size(); i++) qps_[i]->connect(offer.pairs[i]);
+    state_ = State::Established;
   } catch (const VerbsError&) {
     finish(State::Closed);
-    return true;
   }
-  state_ = State::Established;
-  return true;
 }
 
 Listener::Listener(std::shared_ptr<Device> device, const std::string& address, std::shared_ptr<EventChannel> channel)
@@ -418,11 +432,16 @@ bool Listener::progressArriving(int fd) {
 
 std::shared_ptr<Connection> Listener::nextConnection() {
   progress();
-  if (offered_.empty()) return nullptr;
-  auto connection = std::move(offered_.front());
-  offered_.pop_front();
-  given_[connection->id] = connection;
-  return connection;
+  while (!offered_.empty()) {
+    auto connection = std::move(offered_.front());
+    offered_.pop_front();
+    connection->progress();
+    // The client may have gone away meanwhile.
+    if (connection->state() != Connection::State::Connecting) continue;
+    given_[connection->id] = connection;
+    return connection;
+  }
+  return nullptr;
 }
 
 std::shared_ptr<Connection> Listener::nextDisconnection() {

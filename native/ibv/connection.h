@@ -50,8 +50,8 @@ class Connection {
   void accept(std::vector<std::shared_ptr<QueuePair>> qps);
   void reject();
   void close();
-  // Look for what has come. True if that changed the state.
-  bool progress();
+  // Look for what has come; signals the channel if that changes the state.
+  void progress();
   State state() const { return state_; }
   size_t qpCount() const { return isServer_ ? offer_.pairs.size() : qps_.size(); }
   bool isServer() const { return isServer_; }
@@ -60,8 +60,9 @@ class Connection {
 
  private:
   Connection(Socket socket, std::vector<std::shared_ptr<QueuePair>> qps, std::shared_ptr<EventChannel> channel);
-  bool progressClient();
+  void progressClient();
   void watch(bool forWriting);
+  void watchPairs();
   void finish(State state);
 
   const bool isServer_;

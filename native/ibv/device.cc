@@ -188,6 +188,7 @@ Region* ProtectionDomain::regionOf(uint32_t lkey) {
 
 void ProtectionDomain::bound(Window& window, uint32_t key, uint32_t lkey, uint32_t qpNum) {
   unbound(window);
+  window.used = true;
   window.bound = true;
   window.key = key;
   window.lkey = lkey;

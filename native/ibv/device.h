@@ -58,6 +58,7 @@ struct Region {
 // to nothing ends its key. The work requests that do so have the same form, so that both can stand in one chain.
 struct Window {
   Mw* mw;  // null: ended with the pair that it was bound over
+  bool used = false;  // bound at least once
   bool bound = false;
   uint32_t key = 0;       // while bound
   uint32_t lkey = 0;      // of the region that it is bound to

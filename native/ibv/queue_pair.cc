@@ -25,16 +25,18 @@ namespace {
 
 // Requests that go to the device in one chain.
 constexpr uint32_t CHAIN = 64;
-// 4.096 us << 14 = 67 ms until a packet is sent again, so often.
+// 4.096 us << 14 = 67 ms until a packet is sent again, so often. (7 retries are without end on Soft-RoCE.)
 constexpr uint8_t TIMEOUT = 14;
-constexpr uint8_t RETRIES = 7;
+constexpr uint8_t RETRIES = 6;
 // A message that finds no receive buffer is sent again so often, after 0.64 ms each time.
 constexpr uint8_t RNR_RETRIES = 6;
 constexpr uint8_t RNR_TIMER = 12;
 // Requests that read or swap, under way at once.
 constexpr int RD_ATOMIC = 16;
 // Window work takes microseconds; a device that needs longer than this for it does not work.
-constexpr long WINDOW_WORK_SECONDS = 5;
+constexpr time_t WINDOW_WORK_SECONDS = 5;
+// So does the flush of what was under way when a pair failed.
+constexpr time_t FLUSH_SECONDS = 1;
 // No device gives such a key out.
 constexpr uint32_t NO_LKEY = 0xffffffff;
 
@@ -186,8 +188,14 @@ bool QueuePair::claim() {
   return true;
 }
 
+void QueuePair::lookForNews() {
+  // A copy: what it finds may end it.
+  const std::function<void()> look = lookForNews_;
+  if (look) look();
+}
+
 QpState QueuePair::state() {
-  if (reached_ == QpState::RESET && lookForAnswer_) lookForAnswer_();
+  lookForNews();
   if (reached_ == QpState::RESET || reached_ == QpState::ERR) return reached_;
   QpAttr attr{};
   QpInitAttr init{};
@@ -322,8 +330,9 @@ void QueuePair::end() {
 }
 
 void QueuePair::flushReceives() {
-  // A device takes none in RESET; what is posted then goes to it with INIT.
-  if (srq_ != nullptr || reached_ == QpState::RESET) return;
+  // A device takes none in RESET; what is posted then goes to it with INIT. In ERR one may take them and keep them.
+  if (srq_ != nullptr || qp_ == nullptr || reached_ == QpState::RESET) return;
+  if (reached_ == QpState::ERR) recvCq->pump();
   const uint32_t posted = recvRing.userCounter().load(std::memory_order_acquire);
   for (; received_ != posted; received_++) {
     const RecvWqe& wqe = *recvRing.entry(received_);
@@ -331,7 +340,7 @@ void QueuePair::flushReceives() {
     Sge sge;
     fillReceive(wqe, wr, sge);
     RecvWr* bad;
-    if (pd->device->context->ops.postRecv(qp_, &wr, &bad) == 0) continue;
+    if (reached_ != QpState::ERR && pd->device->context->ops.postRecv(qp_, &wr, &bad) == 0) continue;
     recvRing.nicCounter().fetch_add(1, std::memory_order_release);
     Cqe entry{};
     entry.wrId = wqe.wrId;
@@ -345,6 +354,7 @@ void QueuePair::flushReceives() {
 bool QueuePair::completed(const Wc& wc, Cqe& into) {
   into.qpNum = qpNum();
   into.status = contractStatus(wc.status);
+  if (into.status != WcStatus::SUCCESS) reached_ = QpState::ERR;
   if ((wc.wrId & RECEIVE) != 0) {
     if (srq_ != nullptr) {
       srq_->completed();
@@ -387,7 +397,7 @@ bool QueuePair::completed(const Wc& wc, Cqe& into) {
 }
 
 void QueuePair::doorbell() {
-  if (reached_ == QpState::RESET && lookForAnswer_) lookForAnswer_();
+  if (reached_ == QpState::RESET) lookForNews();
   uint32_t posted = sendRing.userCounter().load(std::memory_order_acquire);
   if (posted - retired_ > sendDepth_) {
     // Not what this ring's writer writes: the pair is broken, as if it had posted nonsense.
@@ -405,9 +415,11 @@ void QueuePair::doorbell() {
   if (!windowWork_.empty()) finishWindowWork();
 }
 
-// The device takes no requests before RTS, where they have nobody to go to, nor can it complete them.
+// Before RTS a device takes no requests: they have nobody to go to. In ERR they only come back.
 void QueuePair::flushAll(uint32_t until) {
-  if (retired_ != taken_) sendCq->pump();
+  // They complete in their order: first those that are with the device.
+  const time_t deadline = seconds() + FLUSH_SECONDS;
+  while (retired_ != taken_ && seconds() <= deadline) sendCq->pump();
   for (; taken_ != until; taken_++) {
     const Wqe& wqe = *sendRing.entry(taken_);
     Cqe entry{};
@@ -488,6 +500,7 @@ WcStatus QueuePair::translate(uint32_t count, const Wqe& wqe, SendWr& wr, uint32
   }
   wr.sgList = &sge;
   wr.numSge = wqe.length > 0 ? 1 : 0;
+  if (wqe.length > pd->device->port.maxMessage) return WcStatus::LOC_LEN_ERR;
   switch (wqe.opcode) {
     case Opcode::SEND:
       return WcStatus::SUCCESS;
@@ -546,6 +559,10 @@ WcStatus QueuePair::translateWindowWork(uint32_t count, const Wqe& wqe, SendWr& 
   if (binds) {
     Region* const region = pd->regionOf(wqe.lkey);
     if (region == nullptr || wqe.compareAdd == 0) return WcStatus::MW_BIND_ERR;
+    if ((wqe.bindAccess & ~rnic::access::REMOTE) != 0) return WcStatus::MW_BIND_ERR;
+    // The key of before would live again.
+    const bool used = window->used || pending != windowWork_.rend();
+    if (used && mw.rkey == wqe.rkey) return WcStatus::MW_BIND_ERR;
     if (type2 && bound) return WcStatus::MW_BIND_ERR;
     wr.bind.mw = &mw;
     wr.bind.rkey = wqe.rkey;

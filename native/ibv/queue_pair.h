@@ -75,8 +75,8 @@ class QueuePair {
   // Take the pair for a connection; false if another has it.
   bool claim();
   void unclaim() { claimed_ = false; }
-  // While the other side's answer is awaited: looks for it.
-  void awaitAnswer(std::function<void()> look) { lookForAnswer_ = std::move(look); }
+  // `look` looks for what the other side of the connection has said.
+  void connectionIs(std::function<void()> look) { lookForNews_ = std::move(look); }
 
   const std::shared_ptr<ProtectionDomain> pd;
   const rnic::Ring<rnic::Wqe> sendRing;
@@ -93,6 +93,7 @@ class QueuePair {
     uint32_t lkey;
   };
 
+  void lookForNews();
   void toInit(uint32_t access);
   void toRtr(uint32_t access);
   void toRts(uint32_t access);
@@ -114,7 +115,7 @@ class QueuePair {
   const uint32_t psn_;
   RemotePair remote_{};
   bool claimed_ = false;
-  std::function<void()> lookForAnswer_;
+  std::function<void()> lookForNews_;
   // What modify() and connect() made of it; the device may have put it into ERR since.
   rnic::QpState reached_ = rnic::QpState::RESET;
   uint32_t access_ = rnic::access::REMOTE;

@@ -17,8 +17,8 @@ for part in native patronus kv test/native test/guest; do
   mkdir -p "$app/app/dist/$part"
   cp -r "$root/dist/$part/." "$app/app/dist/$part/"
 done
-# The guest has a runner of its own under vitest's name, and compares with vitest's library.
-for package in @vitest/expect @vitest/pretty-format @vitest/spy @vitest/utils chai tinyrainbow; do
+# What the project itself imports. The guest has a runner of its own under vitest's name, and compares with vitest's library.
+for package in memjs msgpackr @vitest/expect @vitest/pretty-format @vitest/spy @vitest/utils chai tinyrainbow; do
   mkdir -p "$app/app/node_modules/$package"
   cp -r "$root/node_modules/$package/." "$app/app/node_modules/$package/"
 done

@@ -104,8 +104,15 @@ async function failureOf(chain: readonly Suite[], body: Body): Promise<string | 
     }
     return undefined;
   } catch (error) {
-    return error instanceof Error ? (error.stack ?? error.message) : String(error);
+    return describeError(error);
   }
+}
+
+function describeError(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const { actual, expected } = error as { actual?: unknown; expected?: unknown };
+  const compared = actual === undefined ? '' : `\nactual ${JSON.stringify(actual)}, expected ${JSON.stringify(expected)}`;
+  return `${error.stack ?? error.message}${compared}`;
 }
 
 async function inTime(body: Body): Promise<void> {
