@@ -6,6 +6,9 @@ import type { DirectoryOptions } from './options.js';
 
 export interface DirectoryWorkerData {
   readonly options: DirectoryOptions;
+  /** See PatronusNodeOptions. */
+  readonly device: string | undefined;
+  readonly allowUnboundedWindows: boolean;
   readonly stopWord: Int32Array;
   readonly counters: Float64Array;
 }
@@ -20,10 +23,10 @@ export interface DirectoryReady {
   readonly windowBounds: boolean;
 }
 
-const { options, stopWord, counters } = workerData as DirectoryWorkerData;
-const device = openFor(options);
+const { options, stopWord, counters, ...wanted } = workerData as DirectoryWorkerData;
+const device = openFor(options.listen, wanted.device);
 try {
-  if (!device.attr.windowBounds && !options.allowUnboundedWindows) {
+  if (!device.attr.windowBounds && !wanted.allowUnboundedWindows) {
     throw new Error(
       `the device ${device.attr.name} does not hold accesses to the bounds of memory windows, so leases would not protect anything; to run without protection set allowUnboundedWindows`,
     );
@@ -44,7 +47,7 @@ try {
   device.close();
 }
 
-function openFor({ listen, device }: DirectoryOptions): Device {
+function openFor(listen: string | undefined, device: string | undefined): Device {
   if (!listen?.startsWith('ib:')) return openDevice();
   // Without any, the name of none: opening it says why there is none.
   return openDevice(device ?? listDevices().find((name) => name.startsWith('ib:')) ?? 'ib:');

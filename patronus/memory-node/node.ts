@@ -85,7 +85,14 @@ export class PatronusNode implements AsyncDisposable {
     const directory = directoryOptions(options);
     const stopWord = new Int32Array(new SharedArrayBuffer(4));
     const counters = new Float64Array(new SharedArrayBuffer(8 * STATS_LENGTH));
-    const workerData: DirectoryWorkerData = { options: directory, stopWord, counters };
+    const { device, allowUnboundedWindows = false } = options;
+    const workerData: DirectoryWorkerData = {
+      options: directory,
+      device,
+      allowUnboundedWindows,
+      stopWord,
+      counters,
+    };
     const worker = new Worker(new URL('./directory-worker.js', import.meta.url), { workerData });
     const ready = await started(worker, options.listen);
     worker.unref();
@@ -212,8 +219,6 @@ function directoryOptions(options: PatronusNodeOptions): DirectoryOptions {
     ),
     maxClients: integer('maxClients', options.maxClients ?? 64, 1, 1024),
     listen,
-    device: options.device,
-    allowUnboundedWindows: options.allowUnboundedWindows ?? false,
     engineThreads: integer('engineThreads', options.engineThreads ?? 1, 1, 64),
   };
 }

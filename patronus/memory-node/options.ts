@@ -18,7 +18,5 @@ export interface DirectoryOptions {
   readonly maxClients: number;
   /** See PatronusNodeOptions. */
   readonly listen: string | undefined;
-  readonly device: string | undefined;
-  readonly allowUnboundedWindows: boolean;
   readonly engineThreads: number;
 }

@@ -111,7 +111,8 @@ async function failureOf(chain: readonly Suite[], body: Body): Promise<string | 
 function describeError(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const { actual, expected } = error as { actual?: unknown; expected?: unknown };
-  const compared = actual === undefined ? '' : `\nactual ${JSON.stringify(actual)}, expected ${JSON.stringify(expected)}`;
+  const compared =
+    actual === undefined ? '' : `\nactual ${JSON.stringify(actual)}, expected ${JSON.stringify(expected)}`;
   return `${error.stack ?? error.message}${compared}`;
 }
 
