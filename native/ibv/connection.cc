@@ -223,16 +223,21 @@ std::shared_ptr<Connection> Connection::request(const std::shared_ptr<Device>& d
     if (qp->pd->device != device) throw VerbsError(VerbsError::Kind::Type, "the queue pairs are of another device");
   }
   Socket socket = resolve(address, false, [](int fd, const addrinfo& to) {
-    return ::connect(fd, to.ai_addr, to.ai_addrlen) == 0 || errno == EINPROGRESS;
+    if (::connect(fd, to.ai_addr, to.ai_addrlen) == 0) return true;
+    if (errno != EINPROGRESS) return false;
+    // On one host this says whether somebody listens.
+    pollfd writable{fd, POLLOUT, 0};
+    int error = 0;
+    socklen_t length = sizeof error;
+    if (poll(&writable, 1, CONNECT_POLL_MS) > 0) getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length);
+    errno = error;
+    return error == 0;
   });
   setUp(socket.fd());
   claimAll(qps);
   std::shared_ptr<Connection> connection(new Connection(std::move(socket), std::move(qps), std::move(channel)));
   connection->watchPairs();
   connection->watch(true);
-  // On one host this is enough to have said all.
-  pollfd writable{connection->socket_.fd(), POLLOUT, 0};
-  poll(&writable, 1, CONNECT_POLL_MS);
   connection->progress();
   return connection;
 }
@@ -277,6 +282,7 @@ void Connection::accept(std::vector<std::shared_ptr<QueuePair>> qps) {
     throw;
   }
   state_ = State::Established;
+  wasEstablished_ = true;
   if (!sendWhole(socket_.fd(), message(Type::Accept, *qps_[0]->pd->device, qps_))) {
     finish(State::Closed);
     throw VerbsError(VerbsError::Kind::Closed, "the client has gone away");
@@ -448,10 +454,11 @@ std::shared_ptr<Connection> Listener::nextDisconnection() {
   for (auto entry = given_.begin(); entry != given_.end();) {
     const auto connection = entry->second.lock();
     if (connection != nullptr) connection->progress();
-    const bool ended = connection != nullptr && connection->state() == Connection::State::Closed;
-    if (connection == nullptr || ended || connection->state() == Connection::State::Rejected) {
+    const bool ended = connection == nullptr || (connection->state() != Connection::State::Connecting &&
+                                                 connection->state() != Connection::State::Established);
+    if (ended) {
       entry = given_.erase(entry);
-      if (ended) return connection;
+      if (connection != nullptr && connection->wasEstablished()) return connection;
     } else {
       ++entry;
     }

@@ -54,7 +54,7 @@ class Connection {
   void progress();
   State state() const { return state_; }
   size_t qpCount() const { return isServer_ ? offer_.pairs.size() : qps_.size(); }
-  bool isServer() const { return isServer_; }
+  bool wasEstablished() const { return wasEstablished_; }
 
   const uint64_t id;
 
@@ -70,6 +70,7 @@ class Connection {
   Socket socket_;
   State state_ = State::Connecting;
   bool sent_ = false;
+  bool wasEstablished_ = false;
   std::vector<uint8_t> inbox_;
   Offer offer_;
   std::vector<std::shared_ptr<QueuePair>> qps_;

@@ -4,6 +4,7 @@ import { type IbvDevice, ibvObject } from './device.js';
 import { IbvQueuePair } from './queue-pair.js';
 
 const { ibv } = addon;
+const PURSUE_MS = 2;
 
 export class IbvConnection implements Connection {
   readonly closeRank = 0;
@@ -14,6 +15,7 @@ export class IbvConnection implements Connection {
   private handle: number;
   private readonly device: IbvDevice;
   private readonly onClose: () => void;
+  private timer: NodeJS.Timeout | undefined;
 
   constructor(
     device: IbvDevice,
@@ -32,6 +34,12 @@ export class IbvConnection implements Connection {
     return this.handle === 0 ? 'closed' : ibv.connectionState(this.handle);
   }
 
+  /** Look after it on the event loop until it is answered, for users who do not wait for its channel. */
+  pursue(): void {
+    if (this.state !== 'connecting') return;
+    this.timer = setTimeout(() => this.pursue(), PURSUE_MS).unref();
+  }
+
   accept(qps: readonly QueuePair[]): void {
     ibv.acceptConnection(
       this.handle,
@@ -47,6 +55,7 @@ export class IbvConnection implements Connection {
 
   close(): void {
     if (this.handle === 0) return;
+    clearTimeout(this.timer);
     ibv.closeConnection(this.handle);
     this.handle = 0;
     this.device.children.delete(this);

@@ -87,7 +87,9 @@ export class IbvDevice implements Device {
   connect(address: string, qps: readonly QueuePair[], channel: CompletionChannel): Connection {
     const handles = qps.map((qp) => ibvObject(IbvQueuePair, qp).handle);
     const channelHandle = ibvObject(IbvChannel, channel).handle;
-    return new IbvConnection(this, ibv.connect(this.handle, address, handles, channelHandle));
+    const connection = new IbvConnection(this, ibv.connect(this.handle, address, handles, channelHandle));
+    connection.pursue();
+    return connection;
   }
 
   close(): void {

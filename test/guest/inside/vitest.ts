@@ -37,7 +37,7 @@ interface Test {
   readonly body: Body | undefined;
 }
 
-const TEST_TIMEOUT_MS = 30_000;
+const TEST_TIMEOUT_MS = 60_000;
 const root: Suite = { title: '', parent: undefined, before: [], after: [] };
 const tests: Test[] = [];
 let current = root;
