@@ -12,7 +12,7 @@ const MARK = '@result ';
 /** Exit code of scripts/guest/app.sh where a guest can't be had. */
 const UNAVAILABLE = 3;
 const BUILD_MS = 240_000;
-const RUN_MS = 180_000;
+const RUN_MS = 600_000;
 
 interface Run {
   readonly code: number | null;

@@ -32,7 +32,8 @@ export function leases(): void {
   let client: Patronus;
   let buffer: RdmaBuffer;
 
-  const lease = (write: boolean, offset = 0, termNs = LONG_NS) =>
+  /** Away from where the store will be. */
+  const lease = (write: boolean, offset = 32768, termNs = LONG_NS) =>
     (write ? client.writeLease : client.readLease).call(client, { offset, size: 64, termNs });
   /** Whether the NIC admits a read, whatever the client thinks of its lease. */
   const admits = async (permission: Lease) => {
