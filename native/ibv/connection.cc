@@ -268,7 +268,7 @@ void Connection::accept(std::vector<std::shared_ptr<QueuePair>> qps) {
   if (!isServer_) throw VerbsError(VerbsError::Kind::Type, "the listener's side accepts a connection");
   progress();
   if (state_ == State::Closed) throw VerbsError(VerbsError::Kind::Closed, "the client has gone away");
-  if (state_ != State::Connecting) throw VerbsError(VerbsError::Kind::Type, "the connection was answered before");
+  if (state_ != State::Connecting) throw VerbsError(VerbsError::Kind::Closed, "the connection was answered before");
   if (qps.size() != offer_.pairs.size()) {
     throw VerbsError(VerbsError::Kind::Range, "the client brought " + std::to_string(offer_.pairs.size()) + " queue pairs");
   }
