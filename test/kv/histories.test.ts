@@ -1,8 +1,11 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import type { TableContext } from '../../kv/context.js';
 import type { Put } from '../../kv/put.js';
 import { Table } from '../../kv/table.js';
 import { ALL_KINDS, codes, expectAllLinearizable, isCaught, ScatteredPut, ScatteredTable } from './runs.js';
+
+// Many seeds, perhaps on a busy machine; KV_TEST_SEEDS asks for more.
+vi.setConfig({ testTimeout: 120_000 });
 
 describe('interleaved clients', () => {
   test('one key, three clients', async () => {
