@@ -66,6 +66,8 @@ export class DataPath {
   /** Batches that wait for a pair in service, or for room. */
   private readonly waiting: OperationBatch[] = [];
   private readonly flushed: OperationBatch[] = [];
+  /** Completions so far. */
+  taken = 0;
   private lost = false;
   private readonly completion: Completion = {
     wrId: 0,
@@ -192,6 +194,7 @@ export class DataPath {
       this.fail(pair, batch, completion.status, completion.wrId & (MAX_BATCH - 1));
     }
     if (this.flushed.length > 0) this.waiting.unshift(...this.flushed.splice(0));
+    this.taken += count;
     return count;
   }
 

@@ -35,6 +35,7 @@ import { TwoSided } from './two-sided.js';
 /** Turns of the event loop that poll for an answer before the connection's channel is armed. */
 const POLL_TURNS = 64;
 const CONNECT_TIMEOUT_MS = 5000;
+const TICKS_PER_TIMEOUT = 4;
 /** Crystals are good for 100 millionths and are corrected by up to 500 more: two clocks, both at once, would be 1200. */
 const DRIFT_PPM = 1200;
 const CLOCK_INTERVAL_MS = 100;
@@ -83,6 +84,9 @@ export class NodeConnection {
   private asleep = false;
   /** Runs while anything is under way. What waits keeps the process alive, not this. */
   private timer: NodeJS.Timeout | undefined;
+  /** Looks in a row at which accesses were under way and none had completed since the one before. */
+  private silentTicks = 0;
+  private takenBefore = 0;
   private lost: PatronusError | undefined;
   private readonly completion: Completion = {
     wrId: 0,
@@ -296,7 +300,7 @@ export class NodeConnection {
   /** Look after what is under way: poll for some turns of the event loop, then sleep on the channel. */
   private watch(): void {
     if (this.lost !== undefined) return;
-    this.timer ??= setInterval(() => this.tick(), this.timeoutMs / 4).unref();
+    this.timer ??= setInterval(() => this.tick(), this.timeoutMs / TICKS_PER_TIMEOUT).unref();
     if (this.polling || this.asleep) return;
     this.polling = true;
     this.pollTurn(POLL_TURNS);
@@ -307,9 +311,17 @@ export class NodeConnection {
     if (!this.busy) {
       clearInterval(this.timer);
       this.timer = undefined;
+      this.silentTicks = 0;
       return;
     }
     this.calls.failOlderThan(performance.now() - this.timeoutMs);
+    this.poll();
+    this.silentTicks = this.data.busy && this.data.taken === this.takenBefore ? this.silentTicks + 1 : 0;
+    this.takenBefore = this.data.taken;
+    if (this.silentTicks > TICKS_PER_TIMEOUT) {
+      this.lose(new PatronusError(PatronusErrorCode.DISCONNECTED, 'the memory node is silent'));
+      return;
+    }
     this.wake();
   }
 

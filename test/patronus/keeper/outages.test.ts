@@ -55,7 +55,7 @@ describe('memcached', () => {
     await using memcached = await Memcached.start();
     await using keeper = memcachedKeeper(memcached.address, FAST);
     await keeper.members('node');
-    memcached.pause();
+    await memcached.pause();
     await allUnavailable(keeper);
     memcached.resume();
     await keeper.joinAsClient();
@@ -66,7 +66,7 @@ describe('memcached', () => {
     await using memcached = await Memcached.start();
     await using keeper = memcachedKeeper(memcached.address, { ...FAST, timeoutMs: 1000 });
     await keeper.put('k', Uint8Array.of(7));
-    memcached.pause();
+    await memcached.pause();
     const value = keeper.tryGet('k');
     await pause(100);
     memcached.resume();

@@ -104,3 +104,24 @@ test('clients that are killed at any moment leave nothing behind and disturb nob
   stopped = true;
   await steady;
 }, 60_000);
+
+test('a memory node that hangs: errors in bounded time, and work again when it goes on', async () => {
+  const listen = folder.address();
+  await using node = await Program.memoryNode('--listen', listen);
+  const connect = () => Patronus.connect({ endpoints: [listen] });
+  await using accessing = await connect();
+  await using requesting = await connect();
+  const request = { offset: 0, size: 8, termNs: 3600e9 };
+  const lease = await accessing.writeLease(request);
+  node.kill('SIGSTOP');
+  const outcomes = await Promise.allSettled([lease.faa(0, 1n), requesting.writeLease(request)]);
+  expect(outcomes).toMatchObject([
+    { status: 'rejected', reason: { code: 'ERR_PATRONUS_OUTCOME_UNKNOWN' } },
+    { status: 'rejected', reason: { code: 'ERR_PATRONUS_TIMEOUT' } },
+  ]);
+  expect(lease.live).toBe(false);
+  node.kill('SIGCONT');
+  for (const client of [accessing, requesting]) {
+    expect(await (await client.writeLease(request)).faa(0, 0n)).toBeTypeOf('bigint');
+  }
+}, 60_000);
