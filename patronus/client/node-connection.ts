@@ -35,7 +35,8 @@ import { TwoSided } from './two-sided.js';
 /** Turns of the event loop that poll for an answer before the connection's channel is armed. */
 const POLL_TURNS = 64;
 const CONNECT_TIMEOUT_MS = 5000;
-const TICKS_PER_TIMEOUT = 4;
+/** A node that answers no access for so long is given up. */
+const SILENCE_MS = 5000;
 /** Crystals are good for 100 millionths and are corrected by up to 500 more: two clocks, both at once, would be 1200. */
 const DRIFT_PPM = 1200;
 const CLOCK_INTERVAL_MS = 100;
@@ -84,9 +85,9 @@ export class NodeConnection {
   private asleep = false;
   /** Runs while anything is under way. What waits keeps the process alive, not this. */
   private timer: NodeJS.Timeout | undefined;
-  /** Looks in a row at which accesses were under way and none had completed since the one before. */
-  private silentTicks = 0;
-  private takenBefore = 0;
+  /** Since when accesses have been under way and none has completed, and how many had by then. */
+  private silentSinceMs = 0;
+  private takenBefore = -1;
   private lost: PatronusError | undefined;
   private readonly completion: Completion = {
     wrId: 0,
@@ -300,7 +301,7 @@ export class NodeConnection {
   /** Look after what is under way: poll for some turns of the event loop, then sleep on the channel. */
   private watch(): void {
     if (this.lost !== undefined) return;
-    this.timer ??= setInterval(() => this.tick(), this.timeoutMs / TICKS_PER_TIMEOUT).unref();
+    this.timer ??= setInterval(() => this.tick(), this.timeoutMs / 4).unref();
     if (this.polling || this.asleep) return;
     this.polling = true;
     this.pollTurn(POLL_TURNS);
@@ -311,14 +312,15 @@ export class NodeConnection {
     if (!this.busy) {
       clearInterval(this.timer);
       this.timer = undefined;
-      this.silentTicks = 0;
+      this.takenBefore = -1;
       return;
     }
     this.calls.failOlderThan(performance.now() - this.timeoutMs);
     this.poll();
-    this.silentTicks = this.data.busy && this.data.taken === this.takenBefore ? this.silentTicks + 1 : 0;
+    const now = performance.now();
+    if (!this.data.busy || this.data.taken !== this.takenBefore) this.silentSinceMs = now;
     this.takenBefore = this.data.taken;
-    if (this.silentTicks > TICKS_PER_TIMEOUT) {
+    if (now - this.silentSinceMs > SILENCE_MS) {
       this.lose(new PatronusError(PatronusErrorCode.DISCONNECTED, 'the memory node is silent'));
       return;
     }

@@ -1,10 +1,10 @@
 /** A real memcached on a loopback port of its own, and a server that lies. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { userInfo } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
+import { stopProcess } from '../stop-process.js';
 
 export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
@@ -49,13 +49,8 @@ export class Memcached implements AsyncDisposable {
   }
 
   /** Until resume() it takes connections and answers nothing. */
-  async pause(): Promise<void> {
-    this.child!.kill('SIGSTOP');
-    // A signal takes its time; every thread has to stand still.
-    const tasks = `/proc/${this.child!.pid}/task`;
-    const stopped = () =>
-      readdirSync(tasks).every((task) => /\) T /.test(readFileSync(`${tasks}/${task}/stat`, 'utf8')));
-    while (!stopped()) await pause(1);
+  pause(): Promise<void> {
+    return stopProcess(this.child!);
   }
 
   resume(): void {

@@ -3,6 +3,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, expect, test } from 'vitest';
 import { type Lease, Patronus, PatronusNode } from '../../../patronus/index.js';
 import { random } from '../random.js';
+import { stopProcess } from '../stop-process.js';
 import { Folder, Program } from './process.js';
 
 const folder = new Folder();
@@ -113,7 +114,7 @@ test('a memory node that hangs: errors in bounded time, and work again when it g
   await using requesting = await connect();
   const request = { offset: 0, size: 8, termNs: 3600e9 };
   const lease = await accessing.writeLease(request);
-  node.kill('SIGSTOP');
+  await stopProcess(node.child);
   const outcomes = await Promise.allSettled([lease.faa(0, 1n), requesting.writeLease(request)]);
   expect(outcomes).toMatchObject([
     { status: 'rejected', reason: { code: 'ERR_PATRONUS_OUTCOME_UNKNOWN' } },
