@@ -14,37 +14,40 @@ export class Accesses {
   private readonly memory: HostMemory;
   private readonly leases: LeaseTable;
   private readonly headers: Headers;
+  private readonly time: Float64Array;
 
-  constructor(memory: HostMemory, leases: LeaseTable, headers: Headers) {
+  /** `time[0]`: now. */
+  constructor(memory: HostMemory, leases: LeaseTable, headers: Headers, time: Float64Array) {
+    this.time = time;
     this.memory = memory;
     this.leases = leases;
     this.headers = headers;
   }
 
-  read(connection: ClientConnection, at: number, now: number): number {
+  read(connection: ClientConnection, at: number): number {
     const size = connection.requests[at + Word.SIZE]!;
     if (size > MAX_PAYLOAD || connection.requests[at + Word.SIZE + 1] !== 0) return ReplyStatus.INVALID;
     // As with the RNIC a transfer of no bytes needs no permission.
     if (size === 0) return ReplyStatus.OK;
-    const address = this.address(connection, at, Word.LEASE_INDEX, Word.OFFSET, size, false, now);
+    const address = this.address(connection, at, Word.LEASE_INDEX, Word.OFFSET, size, false);
     if (address < 0) return ReplyStatus.PROTECTION;
     this.copyWords(this.bytes(address, size), payload(connection.replies, at, size));
     return ReplyStatus.OK;
   }
 
-  write(connection: ClientConnection, at: number, now: number): number {
+  write(connection: ClientConnection, at: number): number {
     const size = connection.requests[at + Word.SIZE]!;
     if (size > MAX_PAYLOAD || connection.requests[at + Word.SIZE + 1] !== 0) return ReplyStatus.INVALID;
     if (size === 0) return ReplyStatus.OK;
-    const address = this.address(connection, at, Word.LEASE_INDEX, Word.OFFSET, size, true, now);
+    const address = this.address(connection, at, Word.LEASE_INDEX, Word.OFFSET, size, true);
     if (address < 0) return ReplyStatus.PROTECTION;
     this.copyWords(payload(connection.requests, at, size), this.bytes(address, size));
     return ReplyStatus.OK;
   }
 
   /** CAS with `add` false: expected and desired value; FAA with it true: the addend. The reply has the old value. */
-  atomic(connection: ClientConnection, at: number, add: boolean, now: number): number {
-    const address = this.address(connection, at, Word.LEASE_INDEX, Word.OFFSET, WORD_BYTES, true, now);
+  atomic(connection: ClientConnection, at: number, add: boolean): number {
+    const address = this.address(connection, at, Word.LEASE_INDEX, Word.OFFSET, WORD_BYTES, true);
     if (address < 0) return ReplyStatus.PROTECTION;
     if (address % WORD_BYTES !== 0) return ReplyStatus.EXECUTION;
     const word = new BigInt64Array(this.memory.buffer, address, 1);
@@ -58,11 +61,11 @@ export class Accesses {
   }
 
   /** From one lease of the client to another; the ranges may overlap. */
-  copy(connection: ClientConnection, at: number, now: number): number {
+  copy(connection: ClientConnection, at: number): number {
     const size = connection.requests[at + Word.SIZE]!;
     if (size > MAX_COPY || connection.requests[at + Word.SIZE + 1] !== 0) return ReplyStatus.INVALID;
-    const from = this.address(connection, at, Word.LEASE_INDEX, Word.OFFSET, size, false, now);
-    const to = this.address(connection, at, Word.TO_INDEX, Word.TO_OFFSET, size, true, now);
+    const from = this.address(connection, at, Word.LEASE_INDEX, Word.OFFSET, size, false);
+    const to = this.address(connection, at, Word.TO_INDEX, Word.TO_OFFSET, size, true);
     if (from < 0 || to < 0) return ReplyStatus.PROTECTION;
     this.bytes(to, size).set(this.bytes(from, size));
     return ReplyStatus.OK;
@@ -76,7 +79,6 @@ export class Accesses {
     offsetWord: number,
     size: number,
     write: boolean,
-    now: number,
   ): number {
     const request = connection.requests;
     const { leases } = this;
@@ -85,7 +87,7 @@ export class Accesses {
     // A lease without a permission.
     if (leases.window[lease] === NONE && leases.region[lease] === undefined) return -1;
     const unitNs = leases.unitNs[lease]!;
-    if (unitNs > 0 && now >= leases.beginNs[lease]! + this.headers.units(lease) * unitNs) return -1;
+    if (unitNs > 0 && this.time[0]! >= leases.beginNs[lease]! + this.headers.units(lease) * unitNs) return -1;
     const offset = getNumber(request, at + offsetWord);
     if (!(offset >= 0) || offset + size > leases.size[lease]! || (write && leases.writable[lease] === 0))
       return -1;

@@ -31,7 +31,9 @@ export class Leasing {
   private readonly work: WindowWork;
   private readonly options: DirectoryOptions;
   private readonly connections: readonly (ClientConnection | undefined)[];
+  private readonly time: Float64Array;
 
+  /** `time[0]`: now. */
   constructor(
     leases: LeaseTable,
     locks: LockTable,
@@ -40,7 +42,9 @@ export class Leasing {
     work: WindowWork,
     options: DirectoryOptions,
     connections: readonly (ClientConnection | undefined)[],
+    time: Float64Array,
   ) {
+    this.time = time;
     this.leases = leases;
     this.locks = locks;
     this.headers = headers;
@@ -51,9 +55,10 @@ export class Leasing {
   }
 
   /** The request at `at`; writes the reply's words. What it took is given back if it comes to nothing. */
-  acquire(connection: ClientConnection, at: number, write: boolean, flags: number, now: number): number {
+  acquire(connection: ClientConnection, at: number, write: boolean, flags: number): number {
     const request = connection.requests;
     const { leases, locks } = this;
+    const now = this.time[0]!;
     const expires = (flags & AcquireFlag.NoGc) === 0;
     const termNs = expires ? getNumber(request, at + Word.TERM) : 0;
     const hint = request[at + Word.HINT]!;

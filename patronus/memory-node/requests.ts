@@ -1,4 +1,4 @@
-import { Access } from '../../native/index.js';
+import { Access, nowNs } from '../../native/index.js';
 import { AcquireFlag, AcquireStatus } from '../api.js';
 import { MOST_PUBLISH_NS } from '../wire/clock-page.js';
 import {
@@ -51,7 +51,7 @@ export class Requests {
   }
 
   /** Carry out the request in a message buffer of the connection; its reply goes out with the batch. */
-  handle(connection: ClientConnection, buffer: number, byteLen: number, now: number): void {
+  handle(connection: ClientConnection, buffer: number, byteLen: number): void {
     const at = buffer * MESSAGE_WORDS;
     const first = connection.requests[at]!;
     const type = (first >>> 8) & 0xff;
@@ -59,24 +59,18 @@ export class Requests {
     clearMessage(reply, at);
     reply[at + Word.REQUEST_ID] = connection.requests[at + Word.REQUEST_ID]!;
     const wellFormed = byteLen === MESSAGE_BYTES && (first & 0xff) === WIRE_VERSION;
-    const status = this.carryOut(connection, at, wellFormed ? type : 0, first >>> 16, now);
+    const status = this.carryOut(connection, at, wellFormed ? type : 0, first >>> 16);
     reply[at] = head(type, status);
     connection.answered[connection.answeredCount++] = buffer;
     this.work.touch(connection);
   }
 
-  private carryOut(
-    connection: ClientConnection,
-    at: number,
-    type: number,
-    flags: number,
-    now: number,
-  ): number {
+  private carryOut(connection: ClientConnection, at: number, type: number, flags: number): number {
     const { counters, leasing } = this;
     switch (type) {
       case MessageType.ACQUIRE_READ:
       case MessageType.ACQUIRE_WRITE: {
-        const status = leasing.acquire(connection, at, type === MessageType.ACQUIRE_WRITE, flags, now);
+        const status = leasing.acquire(connection, at, type === MessageType.ACQUIRE_WRITE, flags);
         counters[status === AcquireStatus.Success ? StatIndex.acquired : StatIndex.refused]!++;
         return status;
       }
@@ -103,19 +97,19 @@ export class Requests {
       case MessageType.GRANT:
         return this.counted(this.grant(connection, at));
       case MessageType.READ:
-        return this.counted(this.accesses.read(connection, at, now));
+        return this.counted(this.accesses.read(connection, at));
       case MessageType.WRITE:
-        return this.counted(this.accesses.write(connection, at, now));
+        return this.counted(this.accesses.write(connection, at));
       case MessageType.CAS:
-        return this.counted(this.accesses.atomic(connection, at, false, now));
+        return this.counted(this.accesses.atomic(connection, at, false));
       case MessageType.FAA:
-        return this.counted(this.accesses.atomic(connection, at, true, now));
+        return this.counted(this.accesses.atomic(connection, at, true));
       case MessageType.COPY:
-        return this.counted(this.accesses.copy(connection, at, now));
+        return this.counted(this.accesses.copy(connection, at));
       case MessageType.RECYCLE_QP:
         return this.recycle(connection, at);
       case MessageType.CLOCK:
-        return this.publishClock(connection, at, now);
+        return this.publishClock(connection, at);
       case MessageType.HELLO:
         return this.hello(connection, at);
       default:
@@ -145,10 +139,10 @@ export class Requests {
     return ReplyStatus.OK;
   }
 
-  private publishClock(connection: ClientConnection, at: number, now: number): number {
+  private publishClock(connection: ClientConnection, at: number): number {
     const durationNs = getNumber(connection.requests, at + Word.TERM);
     if (!(durationNs >= 1 && durationNs <= MOST_PUBLISH_NS)) return ReplyStatus.INVALID;
-    this.clockPage.publishUntil(now + durationNs);
+    this.clockPage.publishUntil(nowNs() + durationNs);
     connection.replies[at + Word.RKEY] = connection.clockRegion.rkey;
     return ReplyStatus.OK;
   }

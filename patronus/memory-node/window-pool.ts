@@ -80,16 +80,19 @@ export class WindowPool {
     return this.tag[number]! < LAST_TAG;
   }
 
-  /** The key that the next bind of this window makes; every call makes a new one. */
+  /**
+   * The key that the next bind of this window makes; every call makes a new one. Keys are given as signed numbers here: the
+   * larger unsigned ones would take an object each.
+   */
   nextRkey(number: number): number {
     this.bound[number] = 1;
     const tag = ++this.tag[number]!;
-    return (this.windows[number]!.keyBase | tag) >>> 0;
+    return this.windows[number]!.keyBase | tag;
   }
 
   /** The key of the last bind. */
   rkey(number: number): number {
-    return (this.windows[number]!.keyBase | this.tag[number]!) >>> 0;
+    return this.windows[number]!.keyBase | this.tag[number]!;
   }
 
   /** End the key of this window for good. Of use only while the connection ends. */

@@ -121,13 +121,14 @@ test('the key of all memory knows no lease', async () => {
   expect(await client.write(madeUp, buffer, 64, 32, RwFlag.UseUniversalRkey)).toBe(RetCode.Ok);
   expect(await lease.read(0, 1)).toEqual(Uint8Array.of(7));
   expect(await client.faa(madeUp, buffer, 64, 1, 0, RwFlag.UseUniversalRkey)).toBe(RetCode.Ok);
-  // Without it a made-up lease opens nothing.
-  expect(await client.read(madeUp, buffer, 8, 0)).toBe(RetCode.RdmaProtectionErr);
   expect(await client.relinquish(madeUp, ModifyFlag.WithDeallocation)).toBe(RetCode.Invalid);
   await madeUp.relinquish();
   expect(await client.read(madeUp, buffer, 8, 0, RwFlag.UseUniversalRkey)).toBe(RetCode.Invalid);
   expect(await client.relinquish(madeUp)).toBe(RetCode.NotFound);
   expect(node.stats().requests).toBe(requests);
+  // Without the flag a made-up lease opens nothing.
+  const opensNothing = await client.readLease({ offset: 0, size: 8, termNs: 1e9, flags: AcquireFlag.NoRpc });
+  expect(await client.read(opensNothing, buffer, 8, 0)).toBe(RetCode.RdmaProtectionErr);
 });
 
 test('relinquished without a message a lease is over for its client and lives on to its term', async () => {
