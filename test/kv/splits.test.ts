@@ -40,7 +40,7 @@ function splits(runs: readonly Run[]): number {
 describe('a table that grows under its clients', () => {
   test('stays linearizable', async () => {
     const runs = await expectAllLinearizable(60, GROWING);
-    expect(splits(runs)).toBeGreaterThan(40);
+    expect(splits(runs)).toBeGreaterThan(runs.length / 2);
   });
 
   test('with leases that end on the way', async () => {
@@ -64,7 +64,7 @@ describe('a table that grows under its clients', () => {
       expect(result.linearizable, `seed ${seed}: ${JSON.stringify(result.observations, null, 1)}`).toBe(true);
       if (result.observations.some(({ end }) => end === Number.POSITIVE_INFINITY)) died++;
     }
-    expect(died).toBeGreaterThan(30);
+    expect(died).toBeGreaterThan(seeds(110).length / 4);
   });
 
   test('with a client that stands still at any step for longer than all its leases', async () => {
