@@ -103,6 +103,32 @@ test.each<[string, HistoryOperation[]]>([
       dated(put(14, 15, 'b')),
     ],
   ],
+  [
+    'an expiry that is not known exactly',
+    [{ ...dated(put(0, 1, 'a'), 10), latestExpiry: 20 }, dated(get(14, 15, 'a')), dated(get(16, 17))],
+  ],
+  [
+    'a condition looked at before the expiry, a write after it',
+    [
+      dated(put(0, 1, 'a'), 10),
+      dated(ifVersion(9, 15, 'b', 'a', 'replaced')),
+      dated(get(11, 12)),
+      dated(get(13, 14, 'b')),
+    ],
+  ],
+  [
+    'a long one, with operations of unknown outcome',
+    [
+      { ...del(0, INF, true), result: undefined },
+      put(1, INF, 'late'),
+      ...Array.from({ length: 100 }, (_, i) =>
+        put(10 * i + 2, 10 * i + 9, `${i}.`, i ? 'replaced' : 'created'),
+      ),
+      get(1002, 1003, 'late'),
+      get(1004, 1005),
+      put(1006, 1007, 'b'),
+    ],
+  ],
   ['a refused put', [put(0, 1, 'a'), ifAbsent(2, 3, 'b', 'refused', 'a'), get(4, 5, 'a')]],
 ])('linearizable: %s', (_, history) => {
   expect(isLinearizable(history)).toBe(true);
@@ -124,6 +150,15 @@ test.each<[string, HistoryOperation[]]>([
   ['a delete of another version', [put(0, 1, 'a'), delIf(2, 3, 'b', true)]],
   ['a value after its expiry', [dated(put(0, 1, 'a'), 10), dated(get(11, 12, 'a'))]],
   ['a value gone before its expiry', [dated(put(0, 1, 'a'), 10), dated(get(2, 3))]],
+  [
+    'a condition on a value that had expired before',
+    [dated(put(0, 1, 'a'), 10), dated(get(11, 12)), dated(ifVersion(13, 14, 'b', 'a', 'replaced'))],
+  ],
+  [
+    'there after the latest expiry',
+    [{ ...dated(put(0, 1, 'a'), 10), latestExpiry: 20 }, dated(get(21, 22, 'a'))],
+  ],
+  ['an unknown put that happened twice', [put(0, INF, 'a'), get(1, 2, 'a'), del(3, 4, true), get(5, 6, 'a')]],
   ['a stale get', [put(0, 1, 'a'), put(2, 3, 'b', 'replaced'), get(4, 5, 'a')]],
   ['new, then old', [put(0, 10, 'a'), get(1, 2, 'a'), get(3, 4)]],
   ['a lost write', [put(0, 1, 'a'), get(2, 3)]],

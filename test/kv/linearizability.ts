@@ -5,8 +5,9 @@ export interface HistoryOperation {
   readonly value?: string;
   /** The value that a condition names by its version. */
   readonly expects?: string | undefined;
-  /** Of a put with a time to live: the date when the value expires. */
+  /** Of a put with a time to live: the date when the value expires, at the earliest and (default: the same) at the latest. */
   readonly expiry?: number | undefined;
+  readonly latestExpiry?: number | undefined;
   readonly call: number;
   /** Infinity: its outcome is unknown, it may have happened at any time after the call, or never. */
   readonly end: number;
@@ -22,10 +23,12 @@ export interface HistoryOperation {
 interface Value {
   readonly text: string;
   readonly expiry: number;
+  readonly latestExpiry: number;
 }
 type State = Value | undefined;
 
 const NUMBER = /^-?\d+$/;
+const NEVER = { expiry: Number.POSITIVE_INFINITY, latestExpiry: Number.POSITIVE_INFINITY };
 const ABSENT: readonly State[] = [undefined];
 const NONE: readonly State[] = [];
 
@@ -39,7 +42,7 @@ function apply(operation: HistoryOperation, state: State): readonly State[] {
     if (state !== undefined && !NUMBER.test(state.text))
       return !known || result === 'not a counter' ? same : NONE;
     const text = (BigInt(state?.text ?? '0') + 1n).toString();
-    return !known || result === text ? [{ text, expiry: state?.expiry ?? Number.POSITIVE_INFINITY }] : NONE;
+    return !known || result === text ? [{ ...(state ?? NEVER), text }] : NONE;
   }
   if (kind === 'del') return !known || result === (state !== undefined) ? ABSENT : NONE;
   // No version of a counter makes a condition hold.
@@ -48,46 +51,92 @@ function apply(operation: HistoryOperation, state: State): readonly State[] {
   if (kind === 'delIfVersion') return known && result !== holds ? NONE : holds ? ABSENT : same;
   if (holds) {
     if (known && result !== (state === undefined ? 'created' : 'replaced')) return NONE;
-    return [{ text: operation.value!, expiry: operation.expiry ?? Number.POSITIVE_INFINITY }];
+    const { value, expiry = NEVER.expiry, latestExpiry = expiry } = operation;
+    return [{ text: value!, expiry, latestExpiry }];
   }
   if (known && result !== 'refused') return NONE;
   return operation.seen === undefined || operation.seen === state?.text ? same : NONE;
 }
 
-/** As apply(), for a state that may have expired, or may be about to. */
+/**
+ * As apply(), for a state that may have expired, or may be about to. Each operation looks at the date once, so a write that
+ * has found the value before its expiry may still change it afterwards: what has been seen expired stays, for operations
+ * that began before, until a write replaces it.
+ */
 function applyInTime(operation: HistoryOperation, state: State): readonly State[] {
   if (state === undefined || state.expiry === Number.POSITIVE_INFINITY) return apply(operation, state);
-  const { callDate = 0, endDate = Number.POSITIVE_INFINITY } = operation;
-  const present = callDate < state.expiry ? apply(operation, state) : NONE;
+  const { kind, callDate = 0, endDate = Number.POSITIVE_INFINITY } = operation;
+  const present = callDate < state.latestExpiry ? apply(operation, state) : NONE;
   const absent = endDate >= state.expiry ? apply(operation, undefined) : NONE;
-  return [...present, ...absent];
+  const lingers = kind !== 'del' && kind !== 'delIfVersion';
+  return [...present, ...absent.map((next) => (next === undefined && lingers ? state : next))];
+}
+
+/** What has been done of a history: all known operations before `first` but none at it, `later` ones, `unknown` ones. */
+interface Configuration {
+  readonly first: number;
+  readonly later: readonly number[];
+  readonly unknown: readonly number[];
+  readonly state: State;
+}
+
+const numerically = (a: number, b: number) => a - b;
+
+function* successors(
+  known: readonly HistoryOperation[],
+  unknown: readonly HistoryOperation[],
+  from: Configuration,
+): Generator<Configuration> {
+  const { first, later, state } = from;
+  let firstEnd = Number.POSITIVE_INFINITY;
+  for (let i = first; i < known.length && known[i]!.call <= firstEnd; i++) {
+    if (!later.includes(i)) firstEnd = Math.min(firstEnd, known[i]!.end);
+  }
+  for (let i = first; i < known.length && known[i]!.call <= firstEnd; i++) {
+    if (later.includes(i)) continue;
+    for (const next of applyInTime(known[i]!, state)) {
+      const done = [...later, i].sort(numerically);
+      let at = first;
+      while (done[0] === at) {
+        done.shift();
+        at++;
+      }
+      yield { first: at, later: done, unknown: from.unknown, state: next };
+    }
+  }
+  for (let i = 0; i < unknown.length && unknown[i]!.call <= firstEnd; i++) {
+    if (from.unknown.includes(i)) continue;
+    for (const next of applyInTime(unknown[i]!, state)) {
+      // What may have changed nothing may as well not have happened.
+      if (next !== state) yield { ...from, unknown: [...from.unknown, i].sort(numerically), state: next };
+    }
+  }
+}
+
+function nameOf({ first, later, unknown, state }: Configuration): string {
+  return `${first} ${later} ${unknown} ${state?.expiry} ${state?.latestExpiry} ${state?.text}`;
 }
 
 /**
  * Whether a history of one key is linearizable, from the key's absence on: Wing and Gong's search, with the
- * configurations (operations done, state) remembered as Lowe does. At most 30 operations.
+ * configurations (operations done, state) remembered as Lowe does. Its cost grows with the length of the history and steeply with how many
+ * operations overlap, those of unknown outcome among them.
  */
 export function isLinearizable(history: readonly HistoryOperation[]): boolean {
-  if (history.length > 30) throw new RangeError('history too long');
-  const all = 2 ** history.length - 1;
-  const seen = new Set<string>();
-  const search = (done: number, state: State): boolean => {
-    if (done === all) return true;
-    const configuration = state === undefined ? `${done}` : `${done} ${state.expiry} ${state.text}`;
-    if (seen.has(configuration)) return false;
-    seen.add(configuration);
-    let firstEnd = Number.POSITIVE_INFINITY;
-    let onlyUnknownLeft = true;
-    history.forEach((operation, i) => {
-      if (done & (1 << i)) return;
-      firstEnd = Math.min(firstEnd, operation.end);
-      if (operation.end !== Number.POSITIVE_INFINITY) onlyUnknownLeft = false;
-    });
-    if (onlyUnknownLeft) return true;
-    return history.some((operation, i) => {
-      if (done & (1 << i) || operation.call > firstEnd) return false;
-      return applyInTime(operation, state).some((next) => search(done | (1 << i), next));
-    });
-  };
-  return search(0, undefined);
+  const byCall = [...history].sort((a, b) => a.call - b.call);
+  const known = byCall.filter(({ end }) => end !== Number.POSITIVE_INFINITY);
+  const unknown = byCall.filter(({ end }) => end === Number.POSITIVE_INFINITY);
+  const start: Configuration = { first: 0, later: [], unknown: [], state: undefined };
+  const seen = new Set([nameOf(start)]);
+  const left = [start];
+  for (let from = left.pop(); from !== undefined; from = left.pop()) {
+    if (from.first === known.length) return true;
+    for (const next of successors(known, unknown, from)) {
+      const name = nameOf(next);
+      if (seen.has(name)) continue;
+      seen.add(name);
+      left.push(next);
+    }
+  }
+  return false;
 }

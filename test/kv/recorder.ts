@@ -14,6 +14,7 @@ export interface Observation {
   readonly callDate?: number;
   readonly endDate?: number;
   readonly expiry?: number | undefined;
+  readonly latestExpiry?: number | undefined;
   readonly result?: string | boolean | undefined;
   /** Of the value that was seen or written. */
   readonly version?: string | undefined;
@@ -43,6 +44,8 @@ export async function observe(
   const { key, kind, value, version: wanted = '0', ttlMs } = task;
   const began = { key, kind, value, call: clock(), callDate: date() };
   const bytes = bytesOf(key);
+  let expiry: number | undefined;
+  let latestExpiry: number | undefined;
   try {
     if (kind === 'get') {
       const entry = await kv.getEntry(bytes);
@@ -58,15 +61,20 @@ export async function observe(
       ...(kind === 'putIfVersion' && { ifVersion: wanted }),
       ...(ttlMs !== undefined && { ttlMs }),
     };
-    const expiry = ttlMs === undefined ? undefined : began.callDate + ttlMs;
-    const { outcome, version } = await kv.put(bytes, bytesOf(value), options);
-    return { ...began, ...(kind === 'putIfVersion' && { wanted }), expiry, ...ended(outcome), version };
+    const put = kv.put(bytes, bytesOf(value), options);
+    if (ttlMs !== undefined) {
+      // The store has looked at the date within that call.
+      expiry = began.callDate + ttlMs;
+      latestExpiry = date() + ttlMs;
+    }
+    const { outcome, version } = await put;
+    const expiring = { expiry, latestExpiry };
+    return { ...began, ...(kind === 'putIfVersion' && { wanted }), ...expiring, ...ended(outcome), version };
   } catch (error) {
     if (!(error instanceof KvError)) throw error;
     if (error.code === KvErrorCode.NOT_A_COUNTER) return { ...began, ...ended('not a counter') };
     const end = error.code === KvErrorCode.OUTCOME_UNKNOWN ? Number.POSITIVE_INFINITY : clock();
-    const expiry = ttlMs === undefined ? undefined : began.callDate + ttlMs;
-    return { ...began, expiry, wanted, end, code: error.code };
+    return { ...began, expiry, latestExpiry, wanted, end, code: error.code };
   }
 
   function ended(result?: string | boolean | bigint) {

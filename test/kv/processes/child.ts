@@ -1,0 +1,50 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+
+const READY_MS = 20_000;
+
+/** A process of a module of this directory, which says that it is ready. */
+export class Child {
+  readonly ready: Promise<void>;
+  /** Rejects if it ends by itself. */
+  readonly failed: Promise<never>;
+  readonly #process: ChildProcess;
+  #killed = false;
+
+  constructor(module: string, argument: string) {
+    const child = fork(fileURLToPath(new URL(module, import.meta.url)), [argument], {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    });
+    this.#process = child;
+    this.failed = new Promise((_, reject) => {
+      child.on('exit', (code, signal) => {
+        if (!this.#killed) reject(new Error(`${module} ended: ${code ?? signal}`));
+      });
+    });
+    this.failed.catch(() => undefined);
+    this.ready = Promise.race([
+      once(child, 'message', { signal: AbortSignal.timeout(READY_MS) }).then(() => undefined),
+      this.failed,
+      once(child, 'exit').then(() => undefined),
+    ]);
+    this.ready.catch(() => undefined);
+  }
+
+  stop(): void {
+    this.#process.kill('SIGSTOP');
+  }
+
+  go(): void {
+    this.#process.kill('SIGCONT');
+  }
+
+  /** At once, also while it stands still. */
+  async kill(): Promise<void> {
+    this.#killed = true;
+    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
+    const exited = once(this.#process, 'exit');
+    this.#process.kill('SIGKILL');
+    await exited;
+  }
+}

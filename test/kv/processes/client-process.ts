@@ -1,0 +1,106 @@
+/**
+ * A client of its own process: `node client-process.js PLAN`. Its sessions do random operations on the hot keys of the
+ * moment until it is killed, and all that they do and see is in its log.
+ */
+import { TableContext } from '../../../kv/context.js';
+import { hashKey, KeyHash } from '../../../kv/hash.js';
+import type { Table } from '../../../kv/table.js';
+import { nowNs } from '../../../native/index.js';
+import { Patronus } from '../../../patronus/index.js';
+import { bytesOf, pick, seeded } from '../random.js';
+import { observe, type Task } from '../recorder.js';
+import { ALL_KINDS } from '../runs.js';
+import { dateMs, seededPacing } from './clock.js';
+import { HistoryLog } from './history-log.js';
+import { MUTANTS, type Mutant } from './mutants.js';
+
+export interface ClientPlan {
+  readonly address: string;
+  readonly log: string;
+  readonly seed: number;
+  readonly mutant: Mutant;
+}
+
+/** Each epoch has hot keys of its own, so that histories stay short without anybody waiting for anybody. */
+const EPOCH_NS = 100e6;
+const HOT_KEYS = 2;
+const SESSIONS = 2;
+/** Operations of a session on the hot keys of an epoch, at most. */
+const OPERATIONS = 12;
+/** How often keys of a session's own are inserted meanwhile, and how many together, so that the table grows. */
+const INSERTS = 0.4;
+const INSERTED = 4;
+/** Names that are tried to find one in the same subtable. */
+const TRIES = 256;
+const TTL_MS = 30;
+
+const plan = JSON.parse(process.argv[2]!) as ClientPlan;
+const log = new HistoryLog(plan.log);
+const client = await Patronus.connect({ nodes: [{ nodeId: 0, address: plan.address }] });
+const context = await TableContext.open(client, seededPacing(plan.seed));
+const table = MUTANTS[plan.mutant](context);
+
+async function session(name: string, random: () => number, kv: Table): Promise<never> {
+  for (let done = 0; ; ) {
+    const epoch = Math.floor(nowNs() / EPOCH_NS);
+    const versions = new Map<string, string>();
+    for (let i = 0; i < OPERATIONS && Math.floor(nowNs() / EPOCH_NS) === epoch; i++) {
+      const key = `key ${epoch}.${Math.floor(random() * HOT_KEYS)}`;
+      const value = `value ${name}.${done++}${'.'.repeat(Math.floor(random() * 40))}`;
+      const inserts: Promise<unknown>[] = [];
+      if (random() < INSERTS) {
+        for (let own = 0; own < INSERTED; own++) {
+          const task: Task = { key: neighbourOf(key, `own ${name}.${done}.${own}`), kind: 'put', value };
+          inserts.push(perform(kv, task));
+        }
+      }
+      const kind = pick(random, ALL_KINDS);
+      const ttlMs = kind.startsWith('put') && random() < 0.25 ? 1 + Math.floor(random() * TTL_MS) : undefined;
+      const seen = await perform(kv, { key, kind, value, version: versions.get(key), ttlMs });
+      await Promise.all(inserts);
+      // A refusal tells a version without its value.
+      if (seen.version !== undefined && seen.result !== 'refused') versions.set(key, seen.version);
+    }
+    const restMs = EPOCH_NS / 1e6 - (nowNs() % EPOCH_NS) / 1e6;
+    await new Promise((resolve) => setTimeout(resolve, restMs));
+  }
+}
+
+async function perform(kv: Table, task: Task) {
+  const id = log.begin(task, nowNs(), dateMs());
+  const seen = await observe(kv, nowNs, task, dateMs);
+  log.end(id, seen);
+  return seen;
+}
+
+/** A key of that name which most likely lies in the same subtable as another key. */
+function neighbourOf(key: string, name: string): string {
+  const { suffix } = hashOf(key);
+  const { localDepth } = context.directory.subtableOf(suffix);
+  const mask = 2 ** localDepth - 1;
+  for (let i = 0; i < TRIES; i++) {
+    const candidate = `${name}.${i}`;
+    if (((hashOf(candidate).suffix ^ suffix) & mask) === 0) return candidate;
+  }
+  return name;
+}
+
+function hashOf(key: string): KeyHash {
+  const bytes = Buffer.alloc(Math.ceil(key.length / 4) * 4);
+  bytes.set(bytesOf(key));
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+  const hash = new KeyHash();
+  hashKey(words, key.length, context.superblock.seedLo, context.superblock.seedHi, hash);
+  return hash;
+}
+
+process.send!('ready');
+// The test is over, in whatever way.
+process.on('disconnect', () => process.exit());
+for (let i = 0; i < SESSIONS; i++) {
+  const name = `${plan.seed}-${i}`;
+  session(name, seeded(plan.seed * SESSIONS + i), table).catch((error) => {
+    console.error(error);
+    process.exit(1);
+  });
+}

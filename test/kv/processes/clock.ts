@@ -1,0 +1,15 @@
+import type { Pacing } from '../../../kv/pacing.js';
+import { nowNs } from '../../../native/index.js';
+import { seeded } from '../random.js';
+
+/** The date that keys expire by in these tests: of the clock that all processes share and nobody sets. */
+export const dateMs = () => Math.floor(nowNs() / 1e6);
+
+/** As the store's own, with chance from a seed. */
+export function seededPacing(seed: number): Pacing {
+  return {
+    sleep: (ms) => new Promise((resolve) => (ms <= 0 ? setImmediate(resolve) : setTimeout(resolve, ms))),
+    random: seeded(seed),
+    wallMs: dateMs,
+  };
+}
