@@ -90,7 +90,7 @@ TEST(a_connection_ends_from_both_sides_at_once) {
   const auto listener = Listener::open(channel);
   Side client;
   Side node;
-  const uint64_t rounds = 1000 * check::options().scale;
+  const uint64_t rounds = 300 * check::options().scale;
   for (uint64_t round = 0; round < rounds; round++) {
     Pair clientPair(client.pd);
     auto nodePair = std::make_unique<Pair>(node.pd);
