@@ -32,7 +32,10 @@ function program(): Command {
   patronus
     .command('memory-node')
     .description('Runs a memory node: memory that clients of other processes lease and access.')
-    .option('-l, --listen <address>', 'where clients connect: unix:PATH, a socket that is made there')
+    .option(
+      '-l, --listen <address>',
+      'where clients connect: unix:PATH, a socket that is made there, or ib:HOST:PORT over RDMA',
+    )
     .option('--node-id <number>', 'its id, 0 to 65535, with memcached to 255; default 0')
     .option('-m, --memory <size>', 'memory to allocate from, such as 64MiB or 2GiB; default 256MiB')
     .option('--lease-memory <size>', 'memory at fixed addresses from 0, beside that; default 64KiB')
@@ -55,7 +58,7 @@ Examples:
   $ patronus memory-node --listen unix:node-1.sock --node-id 1 --memory 4GiB --memcached 127.0.0.1:11211
   $ patronus memory-node --config node.json       # {"listen": "unix:node.sock", "memory": "1GiB"}
 
-Only processes of the same user can connect. SIGINT (Ctrl-C) or SIGTERM stops it, a second one at once. Exit codes: 0 stopped,
+At unix:PATH only processes of the same user can connect. SIGINT (Ctrl-C) or SIGTERM stops it, a second one at once. Exit codes: 0 stopped,
 1 could not start or failed, 2 wrong usage.`,
     )
     .action(run);

@@ -35,7 +35,7 @@ const MAX_BYTES = 2 ** 40;
 
 /** By name, as in a configuration file; a flag is the same in kebab case. */
 export const SETTINGS: { readonly [name in keyof Settings]: Setting<Settings[name] | undefined> } = {
-  listen: text(undefined, /^unix:.{1,107}$/s, 'unix:PATH with a path of at most 107 bytes'),
+  listen: text(undefined, /^(?:unix:.{1,107}|ib:.+:\d+)$/s, 'unix:PATH (at most 107 bytes) or ib:HOST:PORT'),
   nodeId: integer(0, 0, 65_535),
   memory: size(256 * 2 ** 20, 65_536),
   leaseMemory: size(65_536, 0),
@@ -69,7 +69,7 @@ export function settingsOf(flags: Readonly<Record<string, unknown>>, file: strin
   for (const [name, raw] of Object.entries(flags)) {
     if (Object.hasOwn(SETTINGS, name)) settings[name] = read(name, raw, flagOf(name));
   }
-  if (settings.listen === undefined) throw new SettingsError('--listen is needed: unix:PATH');
+  if (settings.listen === undefined) throw new SettingsError('--listen is needed: unix:PATH or ib:HOST:PORT');
   return settings as unknown as Settings;
 }
 
