@@ -1,5 +1,4 @@
 import { describe, expect, test } from 'vitest';
-import { createTable, openTable } from '../../../kv/index.js';
 import {
   AcquireStatus,
   type Lease,
@@ -32,7 +31,6 @@ export function leases(): void {
   let client: Patronus;
   let buffer: RdmaBuffer;
 
-  /** Away from where the store will be. */
   const lease = (write: boolean, offset = 32768, termNs = LONG_NS) =>
     (write ? client.writeLease : client.readLease).call(client, { offset, size: 64, termNs });
   /** Whether the NIC admits a read, whatever the client thinks of its lease. */
@@ -160,21 +158,6 @@ export function leases(): void {
         error = thrown;
       }
       expect((error as { code?: string }).code).toBe(PatronusErrorCode.CONNECT);
-    });
-
-    test('a store of keys and values', async () => {
-      await createTable(client, { subtables: 1, groups: 64 });
-      const kv = await openTable(client);
-      const key = (i: number) => new TextEncoder().encode(`key ${i}`);
-      const value = (i: number, round: number) =>
-        new TextEncoder().encode(`value ${i}.${round}`.repeat(1 + (i % 9)));
-      for (let i = 0; i < 20; i++) await kv.put(key(i), value(i, 1));
-      for (let i = 0; i < 20; i += 2) await kv.put(key(i), value(i, 2));
-      for (let i = 0; i < 20; i += 5) expect(await kv.del(key(i))).toBe(true);
-      for (let i = 0; i < 20; i++) {
-        expect(await kv.get(key(i))).toEqual(i % 5 === 0 ? undefined : value(i, i % 2 === 0 ? 2 : 1));
-      }
-      await kv.close();
     });
 
     test('the client and the node close', async () => {

@@ -15,7 +15,7 @@ const { link, address, rounds } = workerData as EchoTask;
 const side = new Side(LINKS.find(({ name }) => name === link)!.openClient());
 side.qp.postRecv(0, 0, side.mr.lkey, 8);
 const connection = side.device.connect(address, [side.qp], side.channel);
-for (let i = 0; i < 100 && connection.state === 'connecting'; i++) {
+for (let i = 0; i < 1000 && connection.state === 'connecting'; i++) {
   side.channel.wait(10e6);
   await new Promise((resolve) => setImmediate(resolve));
 }

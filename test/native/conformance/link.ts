@@ -52,8 +52,6 @@ const SOFT_ROCE_DEVIATIONS: Link['deviations'] = {
     "Soft-RoCE's kernel may not survive it",
   'bind opens exactly the range, with exactly the rights': NO_BOUNDS,
   'bind of a bound window moves it and ends the old key': NO_BOUNDS,
-  'a poll, an arm and a poll lose no wake-up: two threads send each other messages':
-    'two threads on one emulated processor take longer than the test waits',
   'a completion queue that overflows keeps at least its depth, takes no more, and breaks the pair': GROWS,
   'an overflow wakes who waits for a completion': GROWS,
 };
