@@ -11,6 +11,7 @@ export class Child {
   readonly failed: Promise<never>;
   readonly #process: ChildProcess;
   #killed = false;
+  #ended: Error | undefined;
 
   constructor(module: string, argument: string) {
     const child = fork(fileURLToPath(new URL(module, import.meta.url)), [argument], {
@@ -19,16 +20,22 @@ export class Child {
     this.#process = child;
     this.failed = new Promise((_, reject) => {
       child.on('exit', (code, signal) => {
-        if (!this.#killed) reject(new Error(`${module} ended: ${code ?? signal}`));
+        if (this.#killed) return;
+        this.#ended = new Error(`${module} ended: ${code ?? signal}`);
+        reject(this.#ended);
       });
     });
     this.failed.catch(() => undefined);
     this.ready = Promise.race([
       once(child, 'message', { signal: AbortSignal.timeout(READY_MS) }).then(() => undefined),
       this.failed,
-      once(child, 'exit').then(() => undefined),
     ]);
     this.ready.catch(() => undefined);
+  }
+
+  /** Throws if it has ended by itself: it never does unless something is wrong. */
+  check(): void {
+    if (this.#ended !== undefined) throw this.#ended;
   }
 
   stop(): void {

@@ -13,13 +13,7 @@ import { ALL_KINDS } from '../runs.js';
 import { dateMs, seededPacing } from './clock.js';
 import { HistoryLog } from './history-log.js';
 import { MUTANTS, type Mutant } from './mutants.js';
-
-export interface ClientPlan {
-  readonly address: string;
-  readonly log: string;
-  readonly seed: number;
-  readonly mutant: Mutant;
-}
+import type { ClientPlan } from './population.js';
 
 /** Each epoch has hot keys of its own, so that histories stay short without anybody waiting for anybody. */
 const EPOCH_NS = 100e6;
@@ -34,7 +28,7 @@ const INSERTED = 4;
 const TRIES = 256;
 const TTL_MS = 30;
 
-const plan = JSON.parse(process.argv[2]!) as ClientPlan;
+const plan = JSON.parse(process.argv[2]!) as ClientPlan & { readonly mutant: Mutant };
 const log = new HistoryLog(plan.log);
 const client = await Patronus.connect({ nodes: [{ nodeId: 0, address: plan.address }] });
 const context = await TableContext.open(client, seededPacing(plan.seed));

@@ -5,14 +5,9 @@
 import { openSync, writeSync } from 'node:fs';
 import { Fence, FenceLost } from '../../../kv/fence.js';
 import { nowNs } from '../../../native/index.js';
-import { Patronus, RetCode } from '../../../patronus/index.js';
+import { Patronus, type PatronusClient, RetCode } from '../../../patronus/index.js';
 import { seeded } from '../random.js';
-
-export interface LockPlan {
-  readonly address: string;
-  readonly log: string;
-  readonly seed: number;
-}
+import type { ClientPlan } from './population.js';
 
 /** A line of the log: it held the lock from `since`, after it was granted, to `until`, before an access under it. */
 export interface Holding {
@@ -27,12 +22,19 @@ const TERM_NS = 30e6;
 const SIZE = 64;
 const ACCESSES = 40;
 
-const plan = JSON.parse(process.argv[2]!) as LockPlan;
+const plan = JSON.parse(process.argv[2]!) as ClientPlan & { readonly exclusive: boolean };
 const log = openSync(plan.log, 'a');
 const note = (holding: Holding) => writeSync(log, `${JSON.stringify(holding)}\n`);
 const random = seeded(plan.seed);
 const client = await Patronus.connect({ nodes: [{ nodeId: 0, address: plan.address }] });
+const locking = plan.exclusive ? client : sharing(client);
 const buffer = client.getRdmaBuffer(SIZE);
+
+/** A broken client: its locks exclude nobody. */
+function sharing(honest: PatronusClient): PatronusClient {
+  const getWlease: PatronusClient['getWlease'] = (request) => honest.getWlease({ ...request, flags: 0 });
+  return Object.assign(Object.create(honest), { getWlease });
+}
 
 /** Writes a mark and reads it until it has enough, or the lock is over. */
 async function hold(fence: Fence, mark: number): Promise<void> {
@@ -58,7 +60,7 @@ async function hold(fence: Fence, mark: number): Promise<void> {
 process.send!('ready');
 process.on('disconnect', () => process.exit());
 for (let mark = 1; ; mark++) {
-  const fence = await Fence.tryAcquire(client, 0, SIZE, TERM_NS);
+  const fence = await Fence.tryAcquire(locking, 0, SIZE, TERM_NS);
   if (fence !== undefined) {
     await hold(fence, mark).catch((error) => {
       if (!(error instanceof FenceLost)) throw error;
