@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 
 namespace rnic {
@@ -94,9 +95,16 @@ ControlSocket::Received ControlSocket::receive(ControlPacket& into) const {
 }
 
 namespace {
+/** Signals, of a profiler or of a child's end, only interrupt it: each time it waits for what is left. */
 bool waitFor(int fd, short events, int timeoutMs) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point until = Clock::now() + std::chrono::milliseconds(timeoutMs);
   pollfd poll{fd, events, 0};
-  return ::poll(&poll, 1, timeoutMs) > 0;
+  for (;;) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now()).count();
+    const int count = ::poll(&poll, 1, left > 0 ? static_cast<int>(left) : 0);
+    if (count >= 0 || errno != EINTR) return count > 0;
+  }
 }
 }  // namespace
 
