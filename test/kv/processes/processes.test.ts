@@ -11,7 +11,7 @@ function expectRight(result: Result, seed: number): void {
 test('clients that are killed and stopped while the table grows', { timeout: 120_000 }, async () => {
   let hot = 0;
   for (const seed of [1, 2, 3]) {
-    const result = await run({ seed, ms: 8000 });
+    const result = await run({ seed, ms: 6000 });
     expectRight(result, seed);
     expect(result.kills).toBeGreaterThan(3);
     expect(result.pauses).toBeGreaterThan(0);
