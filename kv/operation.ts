@@ -100,6 +100,8 @@ export abstract class Operation {
   /** Blocks are read under leases of their own, buckets under that of the subtable. */
   readonly #byBlock: boolean;
   #attemptNs = 0;
+  /** The date before anything was read. */
+  #attemptMs = 0;
   #splitPatienceNs = 0;
   #bucketA = 0;
   #bucketB = 0;
@@ -174,6 +176,7 @@ export abstract class Operation {
   /** Takes the leases of an attempt; a promise if one has to be acquired: then begin again. */
   protected takeLeases(now: number, write: boolean): Promise<number> | undefined {
     this.#attemptNs = now;
+    this.#attemptMs = this.context.pacing.wallMs();
     if (this.#byBlock) return this.#takeSubtableLease(now);
     const held = this.context.region.take(now);
     if (held === undefined) return this.context.region.acquire();
@@ -418,12 +421,15 @@ export abstract class Operation {
     return blockHoldsKey(words, place, this.keyWords, this.keyLength, this.hash.lo, this.hash.hi);
   }
 
-  /** Whether the block at word `place` is one of a key that is absent by now. */
+  /**
+   * Whether the block at word `place` is one of a key that was absent when its slot was read: by the date before that. By a
+   * later date an old block could pass for an absent key that another client has renewed in time.
+   */
   protected isExpired(words: Uint32Array, place: number): boolean {
     const expiry = blockExpiry(words, place);
     if (expiry === 0) return false;
     this.context.expirySeen = true;
-    return expiry <= this.context.pacing.wallMs();
+    return expiry <= this.#attemptMs;
   }
 
   protected isPending(slot: number): boolean {

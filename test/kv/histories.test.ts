@@ -33,6 +33,19 @@ describe('interleaved clients', () => {
     });
   });
 
+  test('keys that expire while a client stands still', async () => {
+    for (let at = 10; at < 60; at += 10) {
+      await expectAllLinearizable(25, {
+        clients: 3,
+        operations: 6,
+        kinds: ['get', 'get', 'get', 'put', 'putIfVersion'],
+        ttlMs: 4,
+        stepNs: 20_000,
+        pause: { at, ns: 4e6 },
+      });
+    }
+  });
+
   test('counters under faults', async () => {
     await expectAllLinearizable(80, {
       clients: 3,

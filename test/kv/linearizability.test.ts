@@ -155,6 +155,15 @@ test.each<[string, HistoryOperation[]]>([
     [dated(put(0, 1, 'a'), 10), dated(get(11, 12)), dated(ifVersion(13, 14, 'b', 'a', 'replaced'))],
   ],
   [
+    'absent by the expiry of a value that was replaced in time',
+    [
+      dated(put(0, 1, 'a'), 10),
+      dated(get(2, 15)),
+      dated(put(3, 4, 'b', 'replaced')),
+      dated(get(16, 17, 'b')),
+    ],
+  ],
+  [
     'there after the latest expiry',
     [{ ...dated(put(0, 1, 'a'), 10), latestExpiry: 20 }, dated(get(21, 22, 'a'))],
   ],

@@ -22,6 +22,8 @@ export interface HistoryOperation {
 
 interface Value {
   readonly text: string;
+  /** It has been seen absent, so it is its expiry by now. */
+  readonly expired?: true;
   readonly expiry: number;
   readonly latestExpiry: number;
 }
@@ -59,17 +61,19 @@ function apply(operation: HistoryOperation, state: State): readonly State[] {
 }
 
 /**
- * As apply(), for a state that may have expired, or may be about to. Each operation looks at the date once, so a write that
- * has found the value before its expiry may still change it afterwards: what has been seen expired stays, for operations
- * that began before, until a write replaces it.
+ * As apply(), for a state that may have expired, or may be about to. Each operation looks at the date once, so a put that
+ * has found the value before its expiry may still replace it afterwards: what has been seen expired stays, for puts under way.
  */
 function applyInTime(operation: HistoryOperation, state: State): readonly State[] {
   if (state === undefined || state.expiry === Number.POSITIVE_INFINITY) return apply(operation, state);
   const { kind, callDate = 0, endDate = Number.POSITIVE_INFINITY } = operation;
-  const present = callDate < state.latestExpiry ? apply(operation, state) : NONE;
-  const absent = endDate >= state.expiry ? apply(operation, undefined) : NONE;
-  const lingers = kind !== 'del' && kind !== 'delIfVersion';
-  return [...present, ...absent.map((next) => (next === undefined && lingers ? state : next))];
+  const before = callDate < state.latestExpiry;
+  const after = endDate >= state.expiry;
+  const finds = state.expired ? before && after && kind.startsWith('put') : before;
+  const present = finds ? apply(operation, state) : NONE;
+  const absent = after ? apply(operation, undefined) : NONE;
+  const stays = kind.startsWith('del') ? undefined : ({ ...state, expired: true } as const);
+  return [...present, ...absent.map((next) => next ?? stays)];
 }
 
 /** What has been done of a history: all known operations before `first` but none at it, `later` ones, `unknown` ones. */
@@ -114,7 +118,7 @@ function* successors(
 }
 
 function nameOf({ first, later, unknown, state }: Configuration): string {
-  return `${first} ${later} ${unknown} ${state?.expiry} ${state?.latestExpiry} ${state?.text}`;
+  return `${first} ${later} ${unknown} ${state?.expiry} ${state?.latestExpiry} ${state?.expired} ${state?.text}`;
 }
 
 /**
