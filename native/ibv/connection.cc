@@ -391,13 +391,18 @@ Listener::~Listener() {
 // True if a connection is there to be taken.
 bool Listener::progress() {
   const double time = now();
+  bool offered = false;
+  // Also for a caller that asks again and again and never waits for the channel.
   for (auto entry = arriving_.begin(); entry != arriving_.end();) {
     const int fd = entry->first;
     const bool late = entry->second.deadline < time;
     ++entry;
-    if (late) forget(fd);
+    if (late) {
+      forget(fd);
+    } else {
+      offered |= progressArriving(fd);
+    }
   }
-  bool offered = false;
   for (;;) {
     Socket socket(accept4(socket_.fd(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     const int fd = socket.fd();
