@@ -85,6 +85,8 @@ export class Fabric {
   /** Objects that are open: what leaks shows here. */
   readonly open = new Map<object, SimDevice>();
   onAccepted: (access: Accepted) => void = () => {};
+  /** A request of this device has left it, has reached the other side, or has its completion. */
+  onTravel: (device: SimDevice, step: 'left' | 'arrived' | 'completed') => void = () => {};
   nextIndex = 1;
   nextQp = 1;
   nextConnection = 1;
@@ -569,10 +571,12 @@ class SimQp implements QueuePair {
     const local = new Uint8Array(request.length);
     if (request.opcode === Opcode.RDMA_WRITE || request.opcode === Opcode.SEND)
       local.set(this.local(request));
+    fabric.onTravel(this.device, 'left');
     this.lastArrival = Math.max(this.lastArrival, scheduler.now + fabric.delay());
     scheduler.after(this.lastArrival - scheduler.now, () => {
       if (this.life !== life) return;
       const status = this.remote?.arrive(request, local) ?? WcStatus.RETRY_EXC_ERR;
+      fabric.onTravel(this.device, 'arrived');
       this.lastAnswer = Math.max(this.lastAnswer, scheduler.now + fabric.delay());
       scheduler.after(this.lastAnswer - scheduler.now, () => {
         if (this.life !== life) return;
@@ -581,6 +585,7 @@ class SimQp implements QueuePair {
         if (status === WcStatus.SUCCESS && moved) this.local(request).set(local);
         this.complete(request, status);
         if (status !== WcStatus.SUCCESS) this.fail();
+        fabric.onTravel(this.device, 'completed');
       });
     });
   }
