@@ -52,6 +52,7 @@ export class TableContext {
   ): Promise<TableContext> {
     const node = client.nodes[0];
     if (node === undefined) throw new TypeError('the Patronus client has no memory node');
+    client.requireMemory(node.nodeId);
     for (let attempt = 0; attempt < OPEN_ATTEMPTS; attempt++) {
       const lease = await client.readLease({ offset: 0, size: SUPERBLOCK_BYTES, termNs: OPEN_TERM_NS });
       const words = await readWords(client, lease, 0, SUPERBLOCK_BYTES).finally(() =>

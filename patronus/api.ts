@@ -118,6 +118,8 @@ export interface NodeLayout {
   readonly leaseBytes: number;
   readonly allocOffset: number;
   readonly allocBytes: number;
+  /** Another number for each start of a memory node: with it goes all that the node held. */
+  readonly incarnation: number;
 }
 
 export interface AcquireRequest {
@@ -370,5 +372,10 @@ export interface PatronusClient extends AsyncDisposable {
   /** Registered memory of this client, at least `size` bytes; give it back with putRdmaBuffer. */
   getRdmaBuffer(size: number): RdmaBuffer;
   putRdmaBuffer(buffer: RdmaBuffer): void;
+  /**
+   * From now on do not connect again to the node (default: the first) if it has started anew meanwhile: whoever keeps data in
+   * its memory must not take what is there then for it. Acquires reject with ERR_PATRONUS_DISCONNECTED.
+   */
+  requireMemory(nodeId?: number): void;
   close(): Promise<void>;
 }

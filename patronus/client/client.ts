@@ -59,6 +59,8 @@ export class Patronus implements PatronusClient {
   private readonly connections: NodeConnection[];
   /** All that there have been: a lease stays this client's when its connection is over. */
   private readonly own = new WeakSet<NodeConnection>();
+  /** Nodes that are of no use without the memory that they had. */
+  private readonly needed = new Set<number>();
   private readonly reconnections = new Map<NodeConnection, Promise<NodeConnection>>();
   private closed = false;
 
@@ -351,7 +353,20 @@ export class Patronus implements PatronusClient {
     const { keeper } = this.options;
     const target = await whereNow(lost.target, keeper);
     this.checkOpen();
-    return NodeConnection.open(this.device, this.pd, this.buffers, target, this.options);
+    const connection = await NodeConnection.open(this.device, this.pd, this.buffers, target, this.options);
+    const { nodeId, incarnation } = lost.layout;
+    if (this.needed.has(nodeId) && connection.layout.incarnation !== incarnation) {
+      connection.close();
+      throw new PatronusError(
+        PatronusErrorCode.CONNECT,
+        `memory node ${nodeId} has started anew, and what it held is gone`,
+      );
+    }
+    return connection;
+  }
+
+  requireMemory(nodeId?: number): void {
+    this.needed.add(this.connection(nodeId).layout.nodeId);
   }
 
   private connection(nodeId: number | undefined): NodeConnection {

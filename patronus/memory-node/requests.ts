@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto';
 import { Access, nowNs } from '../../native/index.js';
 import { AcquireFlag, AcquireStatus } from '../api.js';
 import { MOST_PUBLISH_NS } from '../wire/clock-page.js';
@@ -27,6 +28,8 @@ const REMOTE_ACCESS = Access.REMOTE_READ | Access.REMOTE_WRITE | Access.REMOTE_A
 
 /** Reads requests, has them carried out, and writes the replies. */
 export class Requests {
+  /** Tells this memory from that of an earlier or later node at the same address. */
+  private readonly incarnation = randomInt(2 ** 32);
   private readonly leasing: Leasing;
   private readonly accesses: Accesses;
   private readonly clockPage: ClockPage;
@@ -136,6 +139,7 @@ export class Requests {
     putNumber(reply, at + Word.BEGIN, this.options.allocBytes);
     putNumber(reply, at + Word.IDENTITY, connection.link.id);
     reply[at + Word.RKEY] = connection.universalRkey;
+    reply[at + Word.INCARNATION] = this.incarnation;
     return ReplyStatus.OK;
   }
 

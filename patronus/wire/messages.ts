@@ -128,6 +128,7 @@ export const Word = {
   /** Of a reply. */
   RKEY: 12,
   HEADER_RKEY: 13,
+  INCARNATION: 13,
   HEADER_ADDRESS: 14,
 } as const;
 

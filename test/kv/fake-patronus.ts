@@ -56,7 +56,7 @@ export class FakeNode {
   readonly #locks = new Map<number, FakeLease>();
 
   constructor(allocBytes: number) {
-    this.layout = { nodeId: 0, leaseBytes: LEASE_BYTES, allocOffset: ALLOC_OFFSET, allocBytes };
+    this.layout = { nodeId: 0, leaseBytes: LEASE_BYTES, allocOffset: ALLOC_OFFSET, allocBytes, incarnation: 1 };
     const memory = new ArrayBuffer(ALLOC_OFFSET + allocBytes);
     this.bytes = new Uint8Array(memory);
     this.words = new Uint32Array(memory);
@@ -493,6 +493,8 @@ export class FakeClient implements PatronusClient {
     this.node.allocated.delete(offset);
     return RetCode.Ok;
   }
+
+  requireMemory(): void {}
 
   async keepAllocation({ offset }: GlobalAddress): Promise<RetCode> {
     if (this.scheduler !== undefined || this.dead) await this.#message();
