@@ -129,7 +129,13 @@ export class NodeConnection {
     this.timeoutMs = requestTimeoutMs;
     this.buffers = buffers;
     this.target = endpoint;
-    this.layout = { nodeId: endpoint.nodeId ?? 0, leaseBytes: 0, allocOffset: 0, allocBytes: 0, incarnation: 0 };
+    this.layout = {
+      nodeId: endpoint.nodeId ?? 0,
+      leaseBytes: 0,
+      allocOffset: 0,
+      allocBytes: 0,
+      incarnation: 0,
+    };
     this.channel = device.createChannel();
     const messages: HostMemory = device.allocMemory(2 * MAX_CALLS * MESSAGE_BYTES);
     const region: MemoryRegion = pd.regMr(messages, 0, messages.byteLength, Access.LOCAL_WRITE);

@@ -56,7 +56,13 @@ export class FakeNode {
   readonly #locks = new Map<number, FakeLease>();
 
   constructor(allocBytes: number) {
-    this.layout = { nodeId: 0, leaseBytes: LEASE_BYTES, allocOffset: ALLOC_OFFSET, allocBytes, incarnation: 1 };
+    this.layout = {
+      nodeId: 0,
+      leaseBytes: LEASE_BYTES,
+      allocOffset: ALLOC_OFFSET,
+      allocBytes,
+      incarnation: 1,
+    };
     const memory = new ArrayBuffer(ALLOC_OFFSET + allocBytes);
     this.bytes = new Uint8Array(memory);
     this.words = new Uint32Array(memory);

@@ -38,7 +38,7 @@ test('a client connects again to a node that has started anew, unless it needs w
   }
 });
 
-test('a store does not take a new node\'s memory for its table', async () => {
+test("a store does not take a new node's memory for its table", async () => {
   const bytes = (text: string) => new TextEncoder().encode(text);
   let node = await start();
   const old = await openRemote({ memoryNode: listen });
@@ -50,7 +50,9 @@ test('a store does not take a new node\'s memory for its table', async () => {
     await fresh.put(bytes('key'), bytes('new'));
     for (let i = 0; i < 3; i++) {
       await expect(old.get(bytes('key'))).rejects.toMatchObject({ code: 'ERR_KV_UNAVAILABLE' });
-      await expect(old.put(bytes('key'), bytes('older'))).rejects.toMatchObject({ code: 'ERR_KV_UNAVAILABLE' });
+      await expect(old.put(bytes('key'), bytes('older'))).rejects.toMatchObject({
+        code: 'ERR_KV_UNAVAILABLE',
+      });
     }
     expect(new TextDecoder().decode(await fresh.get(bytes('key')))).toBe('new');
   } finally {

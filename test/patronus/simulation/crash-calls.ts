@@ -23,6 +23,7 @@ type Local =
   | 'identity'
   | 'getRdmaBuffer'
   | 'putRdmaBuffer'
+  | 'requireMemory'
   | typeof Symbol.asyncDispose;
 /** A call without an entry does not compile. */
 type Calls = { readonly [name in Exclude<keyof PatronusClient, Local>]: Readonly<Record<string, Prepare>> };
