@@ -20,7 +20,7 @@ import type { Keeper } from '../keeper/api.js';
 import { EVERYBODY } from '../memory-node/allocations.js';
 import type { NodeEndpoint } from '../memory-node/node.js';
 import type { TimeOptions } from '../time/options.js';
-import { MessageType } from '../wire/messages.js';
+import { MAX_REQUESTS, MessageType } from '../wire/messages.js';
 import type { OperationBatch } from './batch.js';
 import { BufferPool, RegisteredBuffer } from './buffers.js';
 import { LeaseHandle } from './lease.js';
@@ -142,13 +142,15 @@ export class Patronus implements PatronusClient {
 
   extend(lease: Lease, ns: number): MaybePromise<RetCode> {
     if (!this.owns(lease)) return RetCode.Invalid;
-    const { requests } = lease.node;
-    const outcome = requests.extend(lease, ns);
-    // Once more, with what a message has made of the term meanwhile.
-    if (typeof outcome !== 'number') {
-      return outcome.then((status) => (status === RetCode.Retry ? requests.extend(lease, ns) : status));
-    }
-    return outcome === RetCode.Retry ? requests.extend(lease, ns) : outcome;
+    return this.extendAgain(lease, ns, MAX_REQUESTS + 1);
+  }
+
+  /** Each attempt that fails has met a message that extended the lease meanwhile, of which no more can be under way. */
+  private extendAgain(lease: LeaseHandle, ns: number, attempts: number): MaybePromise<RetCode> {
+    const outcome = lease.node.requests.extend(lease, ns);
+    const next = (status: RetCode) =>
+      status === RetCode.Retry && attempts > 1 ? this.extendAgain(lease, ns, attempts - 1) : status;
+    return typeof outcome === 'number' ? next(outcome) : outcome.then(next);
   }
 
   async rpcExtend(lease: Lease, ns: number): Promise<RetCode> {
