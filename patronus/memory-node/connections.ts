@@ -25,6 +25,8 @@ export class Connections {
   /** Gone; the first one is being taken apart. */
   private readonly closing: ClientConnection[] = [];
   private sweptSpans = 0;
+  /** Connected, or gone and not yet taken apart. */
+  private count = 0;
 
   constructor(
     slots: (ClientConnection | undefined)[],
@@ -87,8 +89,13 @@ export class Connections {
     this.closing.shift();
     this.slots[connection.slot] = undefined;
     connection.close();
-    this.counters[StatIndex.connections]!--;
+    this.count--;
     return true;
+  }
+
+  /** For who watches from another thread: written after the counters of what the connections that went had. */
+  publishCount(): void {
+    this.counters[StatIndex.connections] = this.count;
   }
 
   /** Free what the client allocated for itself, a part at a time; true when that is done. */
@@ -116,6 +123,7 @@ export class Connections {
       return;
     }
     this.slotOfLink.set(link.id, slot);
-    this.counters[StatIndex.connections]!++;
+    this.count++;
+    this.publishCount();
   }
 }

@@ -167,6 +167,7 @@ export class Directory {
   private publishUse(): void {
     this.counters[StatIndex.liveLeases] = this.leases.live;
     this.counters[StatIndex.allocatedBytes] = this.allocations.allocatedBytes;
+    this.connections.publishCount();
   }
 
   private sleep(): void {
