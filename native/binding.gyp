@@ -19,6 +19,7 @@
         "soft/connection.cc",
         "soft/copy.cc",
         "soft/device.cc",
+        "soft/execution.cc",
         "soft/key_table.cc",
         "soft/memory.cc",
         "soft/queue_pair.cc",

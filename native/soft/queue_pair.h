@@ -56,7 +56,12 @@ class QueuePair {
   // Fail, let go of the peer and no longer count as a user of anything. For good.
   void close();
 
-  QpState state() const;
+  QpState state() const {
+    if (lent_.load(std::memory_order_acquire)) {
+      return static_cast<QpState>(sendRing.qpState().load(std::memory_order_acquire));
+    }
+    return stateIn(word_.load(std::memory_order_acquire));
+  }
   uint32_t remoteQpNum() const;
   // Take the pair for a connection; false if another has it.
   bool claim() { return !claimed_.exchange(true); }

@@ -1,0 +1,304 @@
+// What a queue pair does with the requests in its send ring.
+#include <algorithm>
+#include <cstring>
+
+#include "copy.h"
+#include "queue_pair.h"
+
+namespace rnic {
+
+namespace {
+
+// Long transfers ask anew for their keys after so many bytes: the end of a permission never waits long for them.
+constexpr uint64_t TRANSFER_CHUNK = 16384;
+
+// Not a completion: progress() has moved all that it may and goes on with the request next time.
+constexpr WcStatus UNDER_WAY = static_cast<WcStatus>(0xffffffff);
+
+// Clears what an access published, however it ends.
+class HazardScope {
+ public:
+  explicit HazardScope(HazardSlot& slot) : slot_(slot) {}
+  ~HazardScope() {
+    slot_.remote.store(nullptr, std::memory_order_release);
+    slot_.local.store(nullptr, std::memory_order_release);
+    slot_.arriving.store(false, std::memory_order_release);
+    slot_.countOver();
+  }
+
+ private:
+  HazardSlot& slot_;
+};
+
+WcOpcode completionOpcode(Opcode opcode) {
+  switch (opcode) {
+    case Opcode::RDMA_WRITE:
+    case Opcode::RDMA_WRITE_WITH_IMM:
+      return WcOpcode::RDMA_WRITE;
+    case Opcode::RDMA_READ:
+      return WcOpcode::RDMA_READ;
+    case Opcode::CMP_AND_SWP:
+      return WcOpcode::COMP_SWAP;
+    case Opcode::FETCH_AND_ADD:
+      return WcOpcode::FETCH_ADD;
+    case Opcode::LOCAL_INV:
+      return WcOpcode::LOCAL_INV;
+    case Opcode::BIND_MW:
+      return WcOpcode::BIND_MW;
+    default:
+      return WcOpcode::SEND;
+  }
+}
+
+// Statuses that the responder gave: its pair is in ERR too.
+bool fromResponder(WcStatus status) {
+  return status == WcStatus::REM_INV_REQ_ERR || status == WcStatus::REM_ACCESS_ERR || status == WcStatus::REM_OP_ERR;
+}
+
+bool takesInline(Opcode opcode) {
+  return opcode == Opcode::SEND || opcode == Opcode::SEND_WITH_IMM || opcode == Opcode::SEND_WITH_INV ||
+         opcode == Opcode::RDMA_WRITE || opcode == Opcode::RDMA_WRITE_WITH_IMM;
+}
+
+}  // namespace
+
+bool QueuePair::progress(uint32_t requests, uint64_t bytes) {
+  const uint32_t posted = sendRing.userCounter().load(std::memory_order_acquire);
+  // Receive buffers that were posted after the pair failed.
+  if (state() == QpState::ERR) flushReceives();
+  if (sent_ == posted && moved_ == 0) return false;
+  if (posted - sent_ > sendRing.depth()) {
+    fail();
+    sent_ = posted - sendRing.depth();
+  }
+  HazardSlot* const hazards = threadHazardSlot();
+  bytesLeft_ = bytes;
+  for (; requests > 0 && bytesLeft_ > 0 && (sent_ != posted || moved_ > 0); requests--) {
+    if (moved_ == 0) {
+      std::memcpy(&current_, sendRing.entry(sent_), sizeof current_);
+      sent_++;
+      if (sent_ != posted) prefetchNext();
+    }
+    WcStatus status = WcStatus::WR_FLUSH_ERR;
+    if (state() == QpState::RTS) {
+      status = hazards == nullptr ? WcStatus::LOC_QP_OP_ERR : execute(current_, *hazards);
+    }
+    if (status == UNDER_WAY) continue;
+    moved_ = 0;
+    if (status != WcStatus::SUCCESS && status != WcStatus::WR_FLUSH_ERR) {
+      if (fromResponder(status)) {
+        const uint32_t key = current_.opcode == Opcode::SEND_WITH_INV ? current_.imm : current_.rkey;
+        if (status == WcStatus::REM_ACCESS_ERR && !peer_->pd_->device->keys.isOf(peer_->pd_->number, key)) guesses_++;
+        peer_->failIfStill(peerWord_);
+      }
+      fail();
+    }
+    if (status != WcStatus::SUCCESS || (current_.sendFlags & send_flag::SIGNALED) != 0) complete(current_, status);
+  }
+  sendRing.nicCounter().store(sent_ - (moved_ > 0 ? 1 : 0), std::memory_order_release);
+  return true;
+}
+
+// An access waits for its own store to the hazard slot, so the cache misses of successive accesses do not overlap by
+// themselves.
+void QueuePair::prefetchNext() const {
+  if (state() != QpState::RTS || peer_ == nullptr) return;
+  Wqe next;
+  std::memcpy(&next, sendRing.entry(sent_), sizeof next);
+  if (next.opcode != Opcode::BIND_MW && next.opcode != Opcode::LOCAL_INV) {
+    peer_->pd_->device->keys.prefetch(next.rkey, next.remoteAddr);
+  }
+}
+
+void QueuePair::complete(const Wqe& wqe, WcStatus status) {
+  Cqe entry{};
+  entry.wrId = wqe.wrId;
+  entry.status = status;
+  entry.opcode = completionOpcode(wqe.opcode);
+  entry.byteLen = wqe.length;
+  entry.qpNum = qpNum;
+  entry.index = static_cast<uint16_t>(sent_ - 1);
+  if (!sendCq_->push(entry)) fail();
+  sendRing.nicCounter().store(sent_, std::memory_order_release);
+}
+
+// Whether the peer takes a request that needs these rights of its pair.
+WcStatus QueuePair::askPeer(uint32_t need) {
+  if (peer_ == nullptr || peer_->remoteQpNum() != qpNum) return WcStatus::RETRY_EXC_ERR;
+  peerWord_ = peer_->word_.load(std::memory_order_seq_cst);
+  const QpState state = stateIn(peerWord_);
+  if (state != QpState::RTR && state != QpState::RTS) return WcStatus::RETRY_EXC_ERR;
+  return (accessIn(peerWord_) & need) == need ? WcStatus::SUCCESS : WcStatus::REM_INV_REQ_ERR;
+}
+
+// The hazard stays until the message is completed.
+WcStatus QueuePair::takePeersReceive(HazardSlot& hazards, RecvWqe& into) {
+  do {
+    const WcStatus answer = askPeer(0);
+    if (answer != WcStatus::SUCCESS) return answer;
+    hazards.arriving.store(true, std::memory_order_seq_cst);
+  } while (!peerIsAsBefore());
+  return peer_->receives->take(into) ? WcStatus::SUCCESS : WcStatus::RNR_RETRY_EXC_ERR;
+}
+
+WcStatus QueuePair::execute(const Wqe& wqe, HazardSlot& hazards) {
+  HazardScope scope(hazards);
+  if ((wqe.sendFlags & send_flag::INLINE) != 0 && (!takesInline(wqe.opcode) || wqe.length > WQE_INLINE_BYTES)) {
+    return WcStatus::LOC_QP_OP_ERR;
+  }
+  if (wqe.length > MAX_MESSAGE) return WcStatus::LOC_LEN_ERR;
+  switch (wqe.opcode) {
+    case Opcode::RDMA_READ:
+      return transfer(wqe, hazards, true);
+    case Opcode::RDMA_WRITE:
+      return transfer(wqe, hazards, false);
+    case Opcode::RDMA_WRITE_WITH_IMM:
+      return writeWithImm(wqe, hazards);
+    case Opcode::CMP_AND_SWP:
+    case Opcode::FETCH_AND_ADD:
+      return atomic(wqe, hazards);
+    case Opcode::SEND:
+    case Opcode::SEND_WITH_IMM:
+    case Opcode::SEND_WITH_INV:
+      return send(wqe, hazards);
+    case Opcode::BIND_MW:
+      return pd_->device->keys.bind(pd_->number, wqe.rkey, wqe.lkey, wqe.remoteAddr, wqe.compareAdd, wqe.bindAccess)
+                 ? WcStatus::SUCCESS
+                 : WcStatus::MW_BIND_ERR;
+    case Opcode::LOCAL_INV:
+      return pd_->device->keys.invalidate(pd_->number, wqe.rkey) ? WcStatus::SUCCESS : WcStatus::LOC_QP_OP_ERR;
+  }
+  return WcStatus::LOC_QP_OP_ERR;
+}
+
+WcStatus QueuePair::transfer(const Wqe& wqe, HazardSlot& hazards, bool isRead) {
+  const bool isInline = (wqe.sendFlags & send_flag::INLINE) != 0;
+  const uint32_t localNeed = isRead ? access::LOCAL_WRITE : LOCAL_READ;
+  const uint32_t remoteNeed = isRead ? access::REMOTE_READ : access::REMOTE_WRITE;
+  const KeyTable& localKeys = pd_->device->keys;
+  uint64_t& done = moved_;
+  // A transfer of no bytes uses no key (InfiniBand specification, C9-88), but needs a peer.
+  do {
+    const uint64_t left = wqe.length - done;
+    uint8_t* local = nullptr;
+    if (left > 0) {
+      local = isInline ? const_cast<uint8_t*>(reinterpret_cast<const uint8_t*>(&wqe.localAddr)) + done
+                       : localKeys.resolve(hazards.local, wqe.lkey, pd_->number, wqe.localAddr + done, left, localNeed);
+      if (local == nullptr) return WcStatus::LOC_PROT_ERR;
+    }
+    const uint64_t before = peerWord_;
+    const WcStatus answer = askPeer(remoteNeed);
+    if (answer != WcStatus::SUCCESS) return answer;
+    if (left == 0) break;
+    if (done > 0 && epochIn(peerWord_) != epochIn(before)) return WcStatus::RETRY_EXC_ERR;
+    uint8_t* const remote = peer_->pd_->device->keys.resolve(hazards.remote, wqe.rkey, peer_->pd_->number,
+                                                             wqe.remoteAddr + done, left, remoteNeed);
+    if (!peerIsAsBefore()) continue;
+    if (remote == nullptr) return WcStatus::REM_ACCESS_ERR;
+    const uint64_t chunk = std::min(left, TRANSFER_CHUNK);
+    if (isRead) {
+      copyFromRemote(local, remote, chunk);
+    } else {
+      copyToRemote(remote, local, chunk);
+    }
+    done += chunk;
+    hazards.countOver();
+    bytesLeft_ -= std::min(bytesLeft_, chunk);
+  } while (done < wqe.length && bytesLeft_ > 0);
+  return done < wqe.length ? UNDER_WAY : WcStatus::SUCCESS;
+}
+
+WcStatus QueuePair::atomic(const Wqe& wqe, HazardSlot& hazards) {
+  if (wqe.length != 8) return WcStatus::LOC_LEN_ERR;
+  uint8_t* const local = pd_->device->keys.resolve(hazards.local, wqe.lkey, pd_->number, wqe.localAddr, 8,
+                                                   access::LOCAL_WRITE);
+  if (local == nullptr) return WcStatus::LOC_PROT_ERR;
+  uint8_t* remote;
+  do {
+    const WcStatus answer = askPeer(access::REMOTE_ATOMIC);
+    if (answer != WcStatus::SUCCESS) return answer;
+    remote = peer_->pd_->device->keys.resolve(hazards.remote, wqe.rkey, peer_->pd_->number, wqe.remoteAddr, 8,
+                                              access::REMOTE_ATOMIC);
+  } while (!peerIsAsBefore());
+  if (remote == nullptr) return WcStatus::REM_ACCESS_ERR;
+  // Both the address that was named and the place where it lies: a region's addresses need not be aligned as memory is.
+  if ((wqe.remoteAddr & 7) != 0 || (reinterpret_cast<uintptr_t>(remote) & 7) != 0) return WcStatus::REM_INV_REQ_ERR;
+  auto* const word = reinterpret_cast<uint64_t*>(remote);
+  uint64_t old;
+  if (wqe.opcode == Opcode::FETCH_AND_ADD) {
+    old = __atomic_fetch_add(word, wqe.compareAdd, __ATOMIC_SEQ_CST);
+  } else {
+    old = wqe.compareAdd;
+    __atomic_compare_exchange_n(word, &old, wqe.swap, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+  }
+  std::memcpy(local, &old, sizeof old);
+  return WcStatus::SUCCESS;
+}
+
+WcStatus QueuePair::send(const Wqe& wqe, HazardSlot& hazards) {
+  const bool isInline = (wqe.sendFlags & send_flag::INLINE) != 0;
+  const uint8_t* from = nullptr;
+  if (isInline) {
+    from = reinterpret_cast<const uint8_t*>(&wqe.localAddr);
+  } else if (wqe.length > 0) {
+    from = pd_->device->keys.resolve(hazards.local, wqe.lkey, pd_->number, wqe.localAddr, wqe.length, LOCAL_READ);
+    if (from == nullptr) return WcStatus::LOC_PROT_ERR;
+  }
+  RecvWqe receive;
+  const WcStatus taken = takePeersReceive(hazards, receive);
+  if (taken != WcStatus::SUCCESS) return taken;
+  if (wqe.length > receive.length) {
+    peer_->completeReceive(receive, WcStatus::LOC_LEN_ERR, wqe, 0);
+    return WcStatus::REM_INV_REQ_ERR;
+  }
+  if (wqe.length > 0) {
+    uint8_t* const to = peer_->pd_->device->keys.resolve(hazards.remote, receive.lkey, peer_->pd_->number,
+                                                         receive.localAddr, wqe.length, access::LOCAL_WRITE);
+    if (to == nullptr) {
+      peer_->completeReceive(receive, WcStatus::LOC_PROT_ERR, wqe, 0);
+      return WcStatus::REM_OP_ERR;
+    }
+    copyToRemote(to, from, wqe.length);
+  }
+  uint8_t flags = 0;
+  if (wqe.opcode == Opcode::SEND_WITH_IMM) flags = wc_flag::WITH_IMM;
+  if (wqe.opcode == Opcode::SEND_WITH_INV) {
+    // The revoker waits for every hazard on the window's key, and this thread must not wait for itself.
+    hazards.local.store(nullptr, std::memory_order_release);
+    hazards.remote.store(nullptr, std::memory_order_release);
+    if (!peer_->pd_->device->keys.invalidate(peer_->pd_->number, wqe.imm)) {
+      peer_->completeReceive(receive, WcStatus::LOC_QP_OP_ERR, wqe, 0);
+      return WcStatus::REM_ACCESS_ERR;
+    }
+    flags = wc_flag::WITH_INV;
+  }
+  peer_->completeReceive(receive, WcStatus::SUCCESS, wqe, flags);
+  return WcStatus::SUCCESS;
+}
+
+WcStatus QueuePair::writeWithImm(const Wqe& wqe, HazardSlot& hazards) {
+  const WcStatus status = transfer(wqe, hazards, false);
+  if (status != WcStatus::SUCCESS) return status;
+  RecvWqe receive;
+  const WcStatus taken = takePeersReceive(hazards, receive);
+  if (taken != WcStatus::SUCCESS) return taken;
+  peer_->completeReceive(receive, WcStatus::SUCCESS, wqe, wc_flag::WITH_IMM);
+  return WcStatus::SUCCESS;
+}
+
+void QueuePair::completeReceive(const RecvWqe& receive, WcStatus status, const Wqe& message, uint8_t flags) {
+  Cqe entry{};
+  entry.wrId = receive.wrId;
+  entry.status = status;
+  entry.opcode = message.opcode == Opcode::RDMA_WRITE_WITH_IMM ? WcOpcode::RECV_RDMA_WITH_IMM : WcOpcode::RECV;
+  entry.qpNum = qpNum;
+  entry.index = static_cast<uint16_t>(receive.index);
+  if (status == WcStatus::SUCCESS) {
+    entry.flags = flags;
+    entry.byteLen = message.length;
+    entry.imm = flags != 0 ? message.imm : 0;
+  }
+  if (!recvCq_->push(entry, (message.sendFlags & send_flag::SOLICITED) != 0)) fail();
+}
+
+}  // namespace rnic
