@@ -9,19 +9,20 @@ import {
   type MemoryRegion,
   type MemoryWindow,
   openDevice,
+  type ProtectionDomain,
   QpState,
   type QueuePair,
   SendFlag,
 } from '../../native/index.js';
-import { ALL_ACCESS, emptyCompletion } from './rig.js';
-import { NODE_BYTES } from './shm-rig.js';
+import { ALL_ACCESS, emptyCompletion, spinUntil } from './rig.js';
+import { HAMMERED_BYTES, KEYS_AT, NODE_BYTES } from './shm-rig.js';
 
 interface Client {
   readonly connection: Connection;
   readonly qps: readonly QueuePair[];
+  readonly pd: ProtectionDomain;
   readonly mr: MemoryRegion;
   readonly window: MemoryWindow;
-  tag: number;
 }
 
 export interface ClientFacts {
@@ -39,7 +40,7 @@ export type NodeCommand =
   | { readonly do: 'send'; readonly id: number; readonly count: number }
   | { readonly do: 'cycle'; readonly id: number }
   | { readonly do: 'add'; readonly offset: number; readonly count: number }
-  | { readonly do: 'revoke'; readonly id: number; readonly times: number }
+  | { readonly do: 'revoke'; readonly ids: readonly number[]; readonly times: number }
   | { readonly do: 'close'; readonly id: number }
   | { readonly do: 'facts' };
 
@@ -75,22 +76,12 @@ function run(qp: QueuePair, post: () => boolean, cq: { poll(into: typeof complet
 
 const controlCq = device.createCq(1024);
 
-function bind(client: Pick<Client, 'qps' | 'mr' | 'window'>, tag: number): number {
-  const rkey = client.window.keyBase | tag;
-  const status = run(
-    client.qps[0]!,
-    () =>
-      client.qps[0]!.postBindMw(
-        1,
-        SendFlag.SIGNALED,
-        rkey,
-        client.mr.lkey,
-        0,
-        NODE_BYTES / 2,
-        Access.REMOTE_READ | Access.REMOTE_WRITE | Access.REMOTE_ATOMIC,
-      ),
-    controlCq,
-  );
+const GRANTED = Access.REMOTE_READ | Access.REMOTE_WRITE | Access.REMOTE_ATOMIC;
+
+function bind({ qps, mr }: Client, window: MemoryWindow, tag: number, start: number, bytes: number): number {
+  const rkey = window.keyBase | tag;
+  const post = () => qps[0]!.postBindMw(1, SendFlag.SIGNALED, rkey, mr.lkey, start, bytes, GRANTED);
+  const status = run(qps[0]!, post, controlCq);
   if (status !== 0) throw new Error(`bind: ${status}`);
   return rkey;
 }
@@ -108,9 +99,9 @@ function accept(connection: Connection): void {
     pd.createQp({ sendCq: controlCq, recvCq: controlCq, maxSendWr: 64, maxRecvWr: 64 }),
   );
   connection.accept(qps);
-  const client = { connection, qps, mr, window, tag: 1 };
+  const client = { connection, qps, pd, mr, window };
   clients.set(connection.id, client);
-  const rkey = bind(client, 1);
+  const rkey = bind(client, window, 1, 0, NODE_BYTES / 2);
   process.send!({ connected: { id: connection.id, pid: connection.peer!.pid, rkey, regionRkey: mr.rkey } });
 }
 
@@ -129,31 +120,63 @@ channel.onSignal(() => {
     accept(next);
 });
 
-/** Where the newest key of the hammered window is told. */
-const KEY_WORD = NODE_BYTES / 8 - 1;
+/** A window that one pair of a client hammers. */
+interface Target {
+  readonly client: Client;
+  readonly qp: QueuePair;
+  readonly window: MemoryWindow;
+  readonly start: number;
+  readonly lanes: BigUint64Array;
+  /** What the lanes held when the key ended. */
+  readonly left: BigUint64Array;
+  tag: number;
+}
+
+/** One for each pair of the clients but their first. */
+function targetsOf(hammers: readonly Client[]): Target[] {
+  const pairs = hammers.flatMap((client) => client.qps.slice(1).map((qp) => ({ client, qp })));
+  return pairs.map(({ client, qp }, i) => {
+    const start = i * HAMMERED_BYTES;
+    const lanes = words.subarray(start / 8, (start + HAMMERED_BYTES) / 8);
+    const left = new BigUint64Array(lanes.length);
+    return { client, qp, window: client.pd.allocMw(), start, lanes, left, tag: 0 };
+  });
+}
 
 /**
- * Ends the window's key and looks whether anything still changes under it, so many times. The client writes over its second
- * pair all the time; when that is refused it waits for the next key.
+ * Ends the windows' keys while each is written through, and looks whether anything still changes under them, until so many
+ * have ended. A pair is broken by the refusal that follows; its client then waits for the next key. One window after
+ * the other, since all that the processes wait for then has to be waited for once a round.
  */
-async function revoke(client: Client, times: number): Promise<number> {
-  const hammered = client.qps[1]!;
-  const lanes = words.subarray(0, 64);
-  const before = new BigUint64Array(lanes.length);
+function revoke(hammers: readonly Client[], times: number): number {
+  const targets = targetsOf(hammers);
   let violations = 0;
-  for (let i = 0; i < times; i++) {
-    const old = client.window.keyBase | client.tag;
-    const control = client.qps[0]!;
-    const status = run(control, () => control.postLocalInv(2, SendFlag.SIGNALED, old), controlCq);
-    if (status !== 0) throw new Error(`invalidate: ${status}`);
-    before.set(lanes);
-    for (let look = 0; look < 3; look++)
-      for (let lane = 0; lane < lanes.length; lane++)
-        if (Atomics.load(lanes, lane) !== before[lane]) violations++;
-    while (hammered.state !== QpState.ERR) await new Promise((resolve) => setImmediate(resolve));
-    for (const state of [QpState.RESET, QpState.INIT, QpState.RTR, QpState.RTS]) hammered.modify(state);
-    client.tag = (client.tag + 1) & 0xff;
-    Atomics.store(words, KEY_WORD, BigInt(bind(client, client.tag)));
+  const look = ({ lanes, left }: Target) => {
+    for (let lane = 0; lane < lanes.length; lane++)
+      if (Atomics.load(lanes, lane) !== left[lane]) violations++;
+  };
+  for (let revoked = 0; revoked < times; revoked += targets.length) {
+    targets.forEach((target, i) => {
+      target.left.set(target.lanes);
+      target.tag = (target.tag + 1) & 0xff;
+      const rkey = bind(target.client, target.window, target.tag, target.start, HAMMERED_BYTES);
+      Atomics.store(words, KEYS_AT / 8 + i, BigInt(rkey));
+    });
+    for (const { lanes, left } of targets)
+      spinUntil(() => Atomics.load(lanes, 0) !== left[0], 'a write through every window');
+    for (const target of targets) {
+      const control = target.client.qps[0]!;
+      const old = target.window.keyBase | target.tag;
+      const status = run(control, () => control.postLocalInv(2, SendFlag.SIGNALED, old), controlCq);
+      if (status !== 0) throw new Error(`invalidate: ${status}`);
+      target.left.set(target.lanes);
+      for (let i = 0; i < 3; i++) look(target);
+    }
+    for (const { qp } of targets) spinUntil(() => qp.state === QpState.ERR, 'a refusal');
+    for (const target of targets) {
+      look(target);
+      for (const state of [QpState.RESET, QpState.INIT, QpState.RTR, QpState.RTS]) target.qp.modify(state);
+    }
   }
   return violations;
 }
@@ -191,7 +214,10 @@ async function answer(command: NodeCommand): Promise<unknown> {
       for (let i = 0; i < command.count; i++) Atomics.add(words, command.offset / 8, 1n);
       return {};
     case 'revoke':
-      return revoke(clients.get(command.id)!, command.times);
+      return revoke(
+        command.ids.map((id) => clients.get(id)!),
+        command.times,
+      );
     case 'close':
       clients.get(command.id)!.connection.close();
       return {};

@@ -13,6 +13,12 @@ import type { ClientFacts, NodeCommand, NodeFacts } from './shm-node.js';
 /** Memory of a node of shm-node.ts. */
 export const NODE_BYTES = 1 << 20;
 
+/** What shm-hammer.ts writes through while keys end: so many windows of each client, each of so many bytes. */
+export const HAMMERED_WINDOWS = 8;
+export const HAMMERED_BYTES = 1024;
+/** Where a node tells their newest keys, a word each. */
+export const KEYS_AT = NODE_BYTES - 4096;
+
 const WAIT_MS = 10_000;
 
 export function socketDirectory(): { readonly path: string; remove(): void } {
