@@ -23,8 +23,8 @@ const FREED = 2;
 
 /** What is known of the pieces of a slab, or of the only one of a run. */
 interface Pieces {
-  /** Who has it; 0 = free. */
-  readonly owner: Uint32Array;
+  /** Who has it; 0 = free. Connections are numbered beyond 32 bits. */
+  readonly owner: Float64Array;
   readonly flags: Uint8Array;
   /** Leases that lie in it. */
   readonly users: Uint32Array;
@@ -287,7 +287,7 @@ function shiftOf(size: number): number {
 }
 
 function newPieces(count: number): Pieces {
-  return { owner: new Uint32Array(count), flags: new Uint8Array(count), users: new Uint32Array(count) };
+  return { owner: new Float64Array(count), flags: new Uint8Array(count), users: new Uint32Array(count) };
 }
 
 function newSlab(span: number, shift: number): Slab {

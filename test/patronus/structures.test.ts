@@ -38,6 +38,21 @@ test.each([1, 2, 3])('deadlines come out as from a sorted list, seed %i', (seed)
   }
 });
 
+test('an owner is known by all of its number, which over some links has more than 32 bits', () => {
+  const memory = { buffer: new ArrayBuffer(0), byteLength: 0, close: () => {} };
+  const allocations = new Allocations(memory, 0, 4 * SPAN_BYTES, [], policies.open);
+  const owner = 2 ** 32;
+  for (const size of [64, SPAN_BYTES]) {
+    const piece = allocations.allocate(0, size, owner, false);
+    const offset = allocations.offsetOf(piece);
+    expect(allocations.pieceAt(offset, size)).toBe(piece);
+    expect(allocations.freeable(offset, owner + 2 ** 32)).toBe(NONE);
+    expect(allocations.freeable(offset, owner)).toBe(piece);
+    expect(allocations.keep(offset, owner + 2 ** 32)).toBe(false);
+    expect(allocations.keep(offset, owner)).toBe(true);
+  }
+});
+
 test.each([1, 2, 3, 4])('pieces never overlap, and only true frees count, seed %i', (seed) => {
   const next = random(seed);
   const base = 4 * SPAN_BYTES;
