@@ -9,7 +9,7 @@ export default defineConfig({
     pool: 'forks',
     // A forgotten `.only` fails the run.
     allowOnly: false,
-    testTimeout: 30_000,
-    hookTimeout: 30_000,
+    testTimeout: 90_000,
+    hookTimeout: 90_000,
   },
 });

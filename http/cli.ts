@@ -125,10 +125,8 @@ function stopOnSignals(server: Server): void {
       () => fail(`the server did not stop within ${STOP_TIMEOUT_MS / 1000} s`),
       STOP_TIMEOUT_MS,
     ).unref();
-    server.close().then(
-      () => process.exit(0),
-      (error: unknown) => fail(`the server stopped with an error: ${messageOf(error)}`),
-    );
+    // Then nothing keeps the process alive.
+    server.close().catch((error: unknown) => fail(`the server stopped with an error: ${messageOf(error)}`));
   };
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);

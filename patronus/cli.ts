@@ -101,10 +101,10 @@ function stopOnSignals(running: RunningNode, alive: NodeJS.Timeout): void {
     const late = `the memory node did not stop within ${STOP_TIMEOUT_MS / 1000} s`;
     setTimeout(() => fail(late), STOP_TIMEOUT_MS).unref();
     clearInterval(alive);
-    running.close().then(
-      () => process.exit(0),
-      (error: unknown) => fail(`the memory node stopped with an error: ${String(error)}`),
-    );
+    // Then nothing keeps the process alive.
+    running
+      .close()
+      .catch((error: unknown) => fail(`the memory node stopped with an error: ${String(error)}`));
   };
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);

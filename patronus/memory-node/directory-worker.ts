@@ -23,6 +23,15 @@ export interface DirectoryReady {
   readonly windowBounds: boolean;
 }
 
+/** Sent once, when the directory has stopped and given everything back. */
+export type DirectoryClosed = 'closed';
+
+/**
+ * How long the thread stays after that, idle, ms. Node.js can block for ever at the end of a thread whose code is still being
+ * optimised in the background, if the compiler needs a garbage collection just then: nodejs/node#54918.
+ */
+const COMPILER_MS = 250;
+
 const { options, stopWord, counters, ...wanted } = workerData as DirectoryWorkerData;
 const device = openFor(options.listen, wanted.device);
 try {
@@ -46,6 +55,8 @@ try {
 } finally {
   device.close();
 }
+parentPort?.postMessage('closed' satisfies DirectoryClosed);
+setTimeout(() => {}, COMPILER_MS);
 
 function openFor(listen: string | undefined, device: string | undefined): Device {
   if (!listen?.startsWith('ib:')) return openDevice();

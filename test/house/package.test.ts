@@ -83,5 +83,5 @@ describe('the packed package', () => {
       const help = execFileSync(process.execPath, [target, '--help'], options).toString();
       expect(help, name).toMatch(/usage/i);
     }
-  }, 60_000);
+  }, 120_000);
 });

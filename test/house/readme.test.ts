@@ -29,7 +29,7 @@ describe('the samples of the README', () => {
       timeout: 60_000,
       stdio: 'pipe',
     });
-  }, 60_000);
+  }, 120_000);
 
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -57,7 +57,7 @@ describe('the HTTP session of the README', () => {
       for (const step of session.split(/^\$ /m).slice(1)) {
         const [command, ...expected] = step.trimEnd().split('\n');
         const printed = execFileSync('sh', ['-c', command!.replace('http://127.0.0.1:8080', url)], {
-          timeout: 10_000,
+          timeout: 60_000,
         });
         expect(printed.toString().replaceAll('\r', '').trimEnd(), command).toBe(expected.join('\n'));
       }

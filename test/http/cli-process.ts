@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 
 const CLI = join(import.meta.dirname, '..', '..', 'http', 'cli.js');
-const START_TIMEOUT_MS = 20_000;
+const START_TIMEOUT_MS = 60_000;
 
 /** How a process ended. */
 export interface Exit {

@@ -222,5 +222,5 @@ describe('on a memory node', () => {
     const usage = await reader.usage();
     expect(usage.records).toBeGreaterThanOrEqual(put.size + 1500);
     expect(usage.records).toBeLessThanOrEqual(put.size + 1500 + 6);
-  }, 60_000);
+  }, 120_000);
 });

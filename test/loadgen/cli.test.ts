@@ -15,7 +15,7 @@ interface Outcome {
 /** Runs the program; `interruptAt` sends SIGINT once standard error matches. */
 function loadgen(args: string[], interruptAt?: RegExp): Promise<Outcome> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [CLI, ...args], { timeout: 20_000 });
+    const child = spawn(process.execPath, [CLI, ...args], { timeout: 60_000 });
     let stdout = '';
     let stderr = '';
     let interrupted = false;

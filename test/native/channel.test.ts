@@ -86,7 +86,7 @@ function runProgram(body: string) {
     const channel = device.createChannel();
     ${body}`;
   const { status, signal, stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', program], {
-    timeout: 10_000,
+    timeout: 60_000,
     encoding: 'utf8',
   });
   return { status, signal, stdout };

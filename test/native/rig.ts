@@ -35,7 +35,7 @@ export function emptyCompletion() {
 
 type Received = ReturnType<typeof emptyCompletion>;
 
-const WAIT_MS = 30_000;
+const WAIT_MS = 60_000;
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
 
 /** Blocks this thread until `done` says so: what it waits for needs no event loop. Throws when that takes too long. */

@@ -160,7 +160,7 @@ describe('a connection over shared memory', () => {
     await until(() => client.connection!.state === 'closed', 'the end');
     const other = await connected(node);
     expect(await other.write(0, 0)).toBe(WcStatus.SUCCESS);
-  }, 60_000);
+  }, 120_000);
 
   test('is closed by the node: what is pending is flushed, the channel is signalled', async () => {
     const node = await startNode();
@@ -323,7 +323,7 @@ describe('death', () => {
       mappings: before.mappings,
       descriptors: before.descriptors,
     });
-  }, 60_000);
+  }, 120_000);
 
   test('of clients in the middle of the handshake', async () => {
     const node = await startNode();
@@ -385,7 +385,7 @@ describe('death', () => {
       const client = await connected(next);
       expect(await client.write(0, 0)).toBe(WcStatus.SUCCESS);
     }
-  }, 60_000);
+  }, 120_000);
 });
 
 describe('waiting', () => {
@@ -413,5 +413,5 @@ describe('waiting', () => {
       const until = performance.now() + 0.03 + Math.random() * 0.05;
       while (performance.now() < until);
     }
-  }, 60_000);
+  }, 120_000);
 });

@@ -11,6 +11,7 @@ import {
   RetCode,
 } from '../../patronus/index.js';
 import { random } from './random.js';
+import { until } from './until.js';
 
 const LONG_NS = 60e9;
 const MEMORY = 65536;
@@ -33,14 +34,6 @@ afterEach(async () => {
   await client.close();
   await node.close();
 });
-
-async function until(condition: () => boolean): Promise<void> {
-  for (let i = 0; i < 5000; i++) {
-    if (condition()) return;
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  }
-  throw new Error('waited in vain');
-}
 
 describe('acquire', () => {
   test('grants for no longer than asked', async () => {

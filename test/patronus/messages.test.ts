@@ -121,7 +121,7 @@ class RawClient {
 }
 
 async function until(condition: () => boolean): Promise<void> {
-  for (let turn = 0; turn < 100_000; turn++) {
+  for (let turn = 0; turn < 3_000_000; turn++) {
     if (condition()) return;
     await new Promise((resolve) => setImmediate(resolve));
   }

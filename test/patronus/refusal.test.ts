@@ -13,6 +13,7 @@ import {
   RetCode,
   RwFlag,
 } from '../../patronus/index.js';
+import { until } from './until.js';
 
 const LEASE_BYTES = 65536;
 const ALLOC_BYTES = 65536;
@@ -163,14 +164,6 @@ function forged(lease: Lease, rkey: number): Lease {
     local,
     rkey: rkey >>> 0,
   });
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  for (let i = 0; i < 5000; i++) {
-    if (condition()) return;
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  }
-  throw new Error('waited in vain');
 }
 
 const PERMISSIONS: readonly Permission[] = [

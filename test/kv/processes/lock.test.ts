@@ -27,13 +27,13 @@ async function contend(exclusive: boolean, ms: number) {
   });
 }
 
-test('no two clients hold a lock of splits, whoever stops or dies', { timeout: 60_000 }, async () => {
+test('no two clients hold a lock of splits, whoever stops or dies', { timeout: 120_000 }, async () => {
   const { holders, conflicts } = await contend(true, 5000);
   expect(conflicts).toEqual([]);
   expect(holders).toBeGreaterThan(20);
 });
 
-test('a lock that excludes nobody is caught', { timeout: 60_000 }, async () => {
+test('a lock that excludes nobody is caught', { timeout: 120_000 }, async () => {
   const { conflicts } = await contend(false, 1500);
   expect(conflicts).not.toEqual([]);
 });

@@ -34,7 +34,7 @@ async function allUnavailable(keeper: Keeper): Promise<void> {
 }
 
 async function eventually(condition: () => Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 400; i++) {
+  for (let i = 0; i < 2400; i++) {
     if (await condition().catch(() => false)) return;
     await pause(25);
   }

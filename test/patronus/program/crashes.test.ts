@@ -4,18 +4,11 @@ import { afterAll, expect, test } from 'vitest';
 import { type Lease, Patronus, PatronusNode } from '../../../patronus/index.js';
 import { random } from '../random.js';
 import { stopProcess } from '../stop-process.js';
+import { until } from '../until.js';
 import { Folder, Program } from './process.js';
 
 const folder = new Folder();
 afterAll(() => folder[Symbol.dispose]());
-
-async function until(condition: () => boolean): Promise<void> {
-  for (let i = 0; i < 1000; i++) {
-    if (condition()) return;
-    await pause(10);
-  }
-  throw new Error('waited in vain');
-}
 
 /** Some access or other, again and again, and how each ended. */
 async function work(client: Patronus, codes: Set<string>, stopped: () => boolean): Promise<void> {
@@ -74,7 +67,7 @@ test('a memory node that is killed and comes back: errors at once, then work aga
   await Promise.all(clients.map((client) => client.close()));
   node.kill('SIGTERM');
   expect(await node.exited).toEqual({ code: 0, signal: null });
-}, 60_000);
+}, 120_000);
 
 test('clients that are killed at any moment leave nothing behind and disturb nobody', async () => {
   const listen = folder.address();
@@ -104,7 +97,7 @@ test('clients that are killed at any moment leave nothing behind and disturb nob
   }
   stopped = true;
   await steady;
-}, 60_000);
+}, 120_000);
 
 test('a memory node that hangs: errors in bounded time, and work again when it goes on', async () => {
   const listen = folder.address();
@@ -125,4 +118,4 @@ test('a memory node that hangs: errors in bounded time, and work again when it g
   for (const client of [accessing, requesting]) {
     expect(await (await client.writeLease(request)).faa(0, 0n)).toBeTypeOf('bigint');
   }
-}, 60_000);
+}, 120_000);

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import type { Report } from '../../../patronus/program/memory-node.js';
 
 const CLI = join(import.meta.dirname, '..', '..', '..', 'patronus', 'cli.js');
-const START_TIMEOUT_MS = 20_000;
+const START_TIMEOUT_MS = 60_000;
 
 export class Program implements AsyncDisposable {
   readonly child: ChildProcess;
