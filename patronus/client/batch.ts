@@ -118,10 +118,7 @@ export class OperationBatch implements Batch {
     this.submitted = true;
     this.outcome = undefined;
     this.node.submit(this);
-    if (this.outcome !== undefined) return this.finish();
-    return new Promise<RetCode>((resolve) => {
-      this.resolve = resolve;
-    });
+    return this.outcome !== undefined ? this.finish() : this.later();
   }
 
   reset(): void {
@@ -166,6 +163,13 @@ export class OperationBatch implements Batch {
           qp.postFaa(wrId, flags, local, lkey, remote, rkey, lo, hi);
       }
     }
+  }
+
+  /** By itself: see givenBack() in client.ts. */
+  private later(): Promise<RetCode> {
+    return new Promise<RetCode>((resolve) => {
+      this.resolve = resolve;
+    });
   }
 
   private finish(): RetCode {

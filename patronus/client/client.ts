@@ -403,12 +403,24 @@ function cachedRead(
 ): MaybePromise<RetCode> {
   lease.cache ??= new ReadCache();
   const { cache, node } = lease;
-  const { version } = cache;
   if (!(buffer instanceof RegisteredBuffer) || buffer.pool !== node.buffers || size > buffer.size) {
     return RetCode.Invalid;
   }
   // What is remembered ends with the lease too.
   if (lease.live && cache.get(offset, size, buffer.bytes)) return RetCode.Ok;
+  return readToRemember(lease, cache, buffer, size, offset, flags);
+}
+
+function readToRemember(
+  lease: LeaseHandle,
+  cache: ReadCache,
+  buffer: RegisteredBuffer,
+  size: number,
+  offset: number,
+  flags: number,
+): MaybePromise<RetCode> {
+  const { node } = lease;
+  const { version } = cache;
   const batch = node.takeBatch();
   const outcome = single(node, batch, batch.prepareRead(lease, buffer, 0, size, offset, flags));
   const remember = (status: RetCode): RetCode => {
@@ -425,6 +437,11 @@ function single(node: NodeConnection, batch: OperationBatch, prepared: RetCode):
     node.giveBatch(batch);
     return outcome;
   }
+  return givenBack(node, batch, outcome);
+}
+
+/** By itself, since a closure takes its memory when the function begins that it is in, whether it is made or not. */
+function givenBack(node: NodeConnection, batch: OperationBatch, outcome: Promise<RetCode>): Promise<RetCode> {
   return outcome.then((status) => {
     node.giveBatch(batch);
     return status;

@@ -23,9 +23,11 @@ export class ReadCache {
       const range = this.ranges[i]!;
       const from = offset - range.offset;
       if (from < 0 || from + size > range.bytes.length) continue;
-      into.set(range.bytes.subarray(from, from + size));
-      this.ranges.splice(i, 1);
-      this.ranges.push(range);
+      // A view is an object: not for a range that is read as it was before.
+      into.set(size === range.bytes.length ? range.bytes : range.bytes.subarray(from, from + size));
+      for (let later = i + 1; later < this.ranges.length; later++)
+        this.ranges[later - 1] = this.ranges[later]!;
+      this.ranges[this.ranges.length - 1] = range;
       return true;
     }
     return false;

@@ -17,6 +17,8 @@ export const EVERYBODY = 0;
 const MAX_GRANTEES = 64;
 /** Pieces with grants. */
 const MAX_GRANTED_PIECES = 65536;
+/** A multiple of a span, so that what lies in one span lies in one view. */
+const VIEW_BYTES = 2 ** 30;
 
 /**
  * The allocation buffer: an allocator for each hint, who may use what they allocate, and what happens to it when the
@@ -31,6 +33,7 @@ export class Allocations {
   private readonly hints: number[] = [];
   private readonly policy: Policy;
   private readonly grants = new Map<number, Set<number>>();
+  private readonly views: Uint8Array[] = [];
   /** Of the last question. */
   private readonly access: Access = {
     identity: 0,
@@ -82,7 +85,7 @@ export class Allocations {
     const allocator = this.allocators[this.hints.indexOf(hint)]!;
     const piece = allocator.allocate(size, identity, kept);
     if (piece !== NONE && this.policy.clears) {
-      new Uint8Array(this.memory.buffer, allocator.offsetOf(piece), allocator.sizeOf(piece)).fill(0);
+      this.clear(allocator.offsetOf(piece), allocator.sizeOf(piece));
     }
     return piece;
   }
@@ -167,6 +170,19 @@ export class Allocations {
         allocator.forEachUnkept(span - allocator.firstSpan, identity, (piece) => this.free(piece));
       }
     }
+  }
+
+  /** Through views that are made once: a view of all memory may be longer than JavaScript allows. */
+  private clear(offset: number, size: number): void {
+    const number = Math.floor(offset / VIEW_BYTES);
+    const start = number * VIEW_BYTES;
+    if (offset + size > start + VIEW_BYTES) {
+      new Uint8Array(this.memory.buffer, offset, size).fill(0);
+      return;
+    }
+    const { buffer } = this.memory;
+    this.views[number] ??= new Uint8Array(buffer, start, Math.min(VIEW_BYTES, buffer.byteLength - start));
+    this.views[number].fill(0, offset - start, offset - start + size);
   }
 
   private owned(offset: number, identity: number): number {

@@ -33,11 +33,11 @@ export class ClockPage {
     if (ns > this.untilNs) this.untilNs = ns;
   }
 
-  /** Write the time if somebody wants it; whether that is so. `now`: looked at after the last call. */
-  tick(now: number): boolean {
-    if (now >= this.untilNs) return false;
+  /** Write the time if somebody wants it; whether that is so. `time[0]`: now, looked at after the last call. */
+  tick(time: Float64Array): boolean {
+    if (time[0]! >= this.untilNs) return false;
     const { words, scratch } = this;
-    putNumber(scratch, 0, now);
+    putNumber(scratch, 0, time[0]!);
     this.number = (this.number + 1) >>> 0;
     // The copy first, the value last, and the number between them: who reads upwards and finds both equal has a whole value.
     Atomics.store(words, ClockWord.COPY, scratch[0]!);

@@ -5,7 +5,8 @@
 export class DeadlineHeap {
   private readonly heap: Uint32Array;
   private readonly position: Int32Array;
-  private readonly deadline: Float64Array;
+  /** By lease; written before push(), in place of a number handed over, which would take an object. */
+  readonly deadline: Float64Array;
   private size = 0;
 
   constructor(maxLeases: number) {
@@ -19,17 +20,23 @@ export class DeadlineHeap {
     return this.size === 0 ? Number.POSITIVE_INFINITY : this.deadline[this.heap[0]!]!;
   }
 
+  /** Whether the earliest deadline is not after `time[0]`. */
+  isDue(time: Float64Array): boolean {
+    return this.size > 0 && this.deadline[this.heap[0]!]! <= time[0]!;
+  }
+
+  /** Write the earliest deadline to `into[at]`. Only when there is one. */
+  copyEarliest(into: Float64Array, at: number): void {
+    into[at] = this.deadline[this.heap[0]!]!;
+  }
+
   /** The lease with the earliest deadline. Only when there is one. */
   get earliestLease(): number {
     return this.heap[0]!;
   }
 
-  deadlineOf(lease: number): number {
-    return this.deadline[lease]!;
-  }
-
-  push(lease: number, deadlineNs: number): void {
-    this.deadline[lease] = deadlineNs;
+  /** Put in a lease that is not there, with its deadline. */
+  push(lease: number): void {
     this.moveUp(this.size++, lease);
   }
 

@@ -61,7 +61,10 @@ export class Directory {
   private readonly slots: (ClientConnection | undefined)[];
   private readonly condemned: ClientConnection[] = [];
   private turnsSinceLook = 0;
-  /** When the requests of this batch are carried out, node clock, ns. In an array, since a number passed on would take an object. */
+  /**
+   * When this turn began, then when its requests are carried out; node clock, ns. In an array, since a number passed on would
+   * take an object.
+   */
   private readonly time = new Float64Array(1);
   /** Of the leases that ended in this turn. */
   private readonly expiredDeadlines = new Float64Array(BATCH_EXPIRIES);
@@ -148,11 +151,12 @@ export class Directory {
   private turn(): boolean {
     if (++this.turnsSinceLook >= CONNECT_TURNS) this.look();
     const busy = this.connections.takeApart();
-    const now = nowNs();
-    const watched = this.clockPage.tick(now);
-    const expired = this.expire(now);
+    const { time } = this;
+    time[0] = nowNs();
+    const watched = this.clockPage.tick(time);
+    const expired = this.expire();
     // While it is behind with revocations the loop grants nothing: what it grants it has to be able to revoke in time.
-    const carriedOut = this.leases.deadlines.earliestNs <= now ? 0 : this.carryOut();
+    const carriedOut = this.leases.deadlines.isDue(time) ? 0 : this.carryOut();
     if (!busy && expired === 0 && carriedOut === 0 && this.condemned.length === 0) return watched;
     this.publishUse();
     this.work.post();
@@ -186,12 +190,12 @@ export class Directory {
   }
 
   /** End the leases whose term is over, up to a batch; returns how many. */
-  private expire(now: number): number {
+  private expire(): number {
     const { deadlines } = this.leases;
     let ended = 0;
-    for (let looked = 0; looked < BATCH_EXPIRIES && deadlines.earliestNs <= now; looked++) {
-      const deadline = deadlines.earliestNs;
-      if (this.leasing.expireNext()) this.expiredDeadlines[ended++] = deadline;
+    for (let looked = 0; looked < BATCH_EXPIRIES && deadlines.isDue(this.time); looked++) {
+      deadlines.copyEarliest(this.expiredDeadlines, ended);
+      if (this.leasing.expireNext()) ended++;
     }
     return ended;
   }
@@ -199,8 +203,8 @@ export class Directory {
   /** After their windows are unbound. */
   private recordExpiries(count: number): void {
     this.counters[StatIndex.expired]! += count;
-    const now = nowNs();
-    for (let i = 0; i < count; i++) recordLateness(this.counters, now - this.expiredDeadlines[i]!);
+    this.time[0] = nowNs();
+    for (let i = 0; i < count; i++) recordLateness(this.counters, this.time, this.expiredDeadlines, i);
   }
 
   private carryOut(): number {
@@ -245,8 +249,9 @@ export class Directory {
   }
 
   private dropCondemned(): void {
-    for (const connection of this.condemned) this.connections.drop(connection);
-    this.condemned.length = 0;
+    const { condemned } = this;
+    for (let i = 0; i < condemned.length; i++) this.connections.drop(condemned[i]!);
+    condemned.length = 0;
   }
 }
 

@@ -1,6 +1,6 @@
 import { Access } from '../../native/index.js';
 import { AcquireFlag, AcquireStatus, ModifyFlag } from '../api.js';
-import { getNumber, HEADER_BYTES, putNumber, ReplyStatus, Word } from '../wire/messages.js';
+import { copyNumber, getNumber, HEADER_BYTES, ReplyStatus, takeNumber, Word } from '../wire/messages.js';
 import type { Allocations } from './allocations.js';
 import type { ClientConnection } from './client-connection.js';
 import type { Headers } from './headers.js';
@@ -21,6 +21,10 @@ const ACQUIRE_FLAGS =
   AcquireFlag.KeepAllocation;
 const NO_HEADER = AcquireFlag.NoGc | AcquireFlag.NoBindPR | AcquireFlag.NoBindAny;
 const MAX_UNITS = 0xffffffff;
+/** Places of the numbers of a request, which may be large: see takeNumber(). */
+const OFFSET = 0;
+const SIZE = 1;
+const TERM = 2;
 
 /** Grants, changes and ends leases: what the requests about leases do, and what the end of a term or of a client does. */
 export class Leasing {
@@ -32,6 +36,7 @@ export class Leasing {
   private readonly options: DirectoryOptions;
   private readonly connections: readonly (ClientConnection | undefined)[];
   private readonly time: Float64Array;
+  private readonly numbers = new Float64Array(3);
 
   /** `time[0]`: now. */
   constructor(
@@ -60,7 +65,11 @@ export class Leasing {
     const { leases, locks } = this;
     const now = this.time[0]!;
     const expires = (flags & AcquireFlag.NoGc) === 0;
-    const termNs = expires ? getNumber(request, at + Word.TERM) : 0;
+    const { numbers } = this;
+    takeNumber(request, at + Word.TERM, numbers, TERM);
+    takeNumber(request, at + Word.OFFSET, numbers, OFFSET);
+    takeNumber(request, at + Word.SIZE, numbers, SIZE);
+    const termNs = expires ? numbers[TERM]! : 0;
     const hint = request[at + Word.HINT]!;
     if (
       (flags & ~ACQUIRE_FLAGS) !== 0 ||
@@ -75,9 +84,9 @@ export class Leasing {
     const lease = leases.candidate();
     if (lease === NONE) return AcquireStatus.NoMw;
 
-    const size = getNumber(request, at + Word.SIZE);
+    const size = numbers[SIZE]!;
     const identity = connection.link.id;
-    let offset = getNumber(request, at + Word.OFFSET);
+    let offset = numbers[OFFSET]!;
     let piece = NONE;
     const allocates = (flags & AcquireFlag.WithAllocation) !== 0;
     if (allocates) {
@@ -102,7 +111,9 @@ export class Leasing {
       }
       offset = this.allocations.offsetOf(piece);
     }
-    const status = this.bind(connection, lease, offset, size, write, flags, connection.replies, at);
+    leases.offset[lease] = offset;
+    leases.size[lease] = size;
+    const status = this.bind(connection, lease, write, flags, connection.replies, at);
     if (status !== AcquireStatus.Success) {
       locks.release(lease);
       if (allocates) this.allocations.free(piece);
@@ -111,8 +122,6 @@ export class Leasing {
     if (allocates && !kept) connection.allocated = true;
     if (piece !== NONE) this.allocations.use(piece);
     leases.begin(connection.slot);
-    leases.offset[lease] = offset;
-    leases.size[lease] = size;
     leases.writable[lease] = write ? 1 : 0;
     leases.piece[lease] = piece;
     leases.beginNs[lease] = now;
@@ -121,32 +130,33 @@ export class Leasing {
     const generation = leases.generation[lease]!;
     if (expires) {
       this.headers.open(lease, generation);
-      leases.deadlines.push(lease, now + termNs);
+      leases.deadlines.deadline[lease] = now + termNs;
+      leases.deadlines.push(lease);
     }
     connection.leases++;
 
     const reply = connection.replies;
     reply[at + Word.LEASE_INDEX] = lease;
     reply[at + Word.LEASE_GENERATION] = generation;
-    putNumber(reply, at + Word.OFFSET, offset);
-    putNumber(reply, at + Word.SIZE, size);
-    putNumber(reply, at + Word.BEGIN, now);
-    putNumber(reply, at + Word.GRANTED_TERM, termNs);
+    copyNumber(reply, at + Word.OFFSET, leases.offset, lease);
+    copyNumber(reply, at + Word.SIZE, leases.size, lease);
+    copyNumber(reply, at + Word.BEGIN, leases.beginNs, lease);
+    copyNumber(reply, at + Word.GRANTED_TERM, leases.unitNs, lease);
     return AcquireStatus.Success;
   }
 
-  /** Make the permissions of a lease, and say so in the reply; nothing is left of them if it fails. */
+  /** Make the permissions of a lease on its range, and say so in the reply; nothing is left of them if it fails. */
   private bind(
     connection: ClientConnection,
     lease: number,
-    offset: number,
-    size: number,
     write: boolean,
     flags: number,
     reply: Uint32Array,
     at: number,
   ): number {
     const { leases, work } = this;
+    const offset = leases.offset[lease]!;
+    const size = leases.size[lease]!;
     const access = write ? WRITE_ACCESS : READ_ACCESS;
     const header = (flags & NO_HEADER) === 0 ? work.take(connection) : NONE;
     if (header === NONE && (flags & NO_HEADER) === 0) return AcquireStatus.NoMw;
@@ -286,7 +296,8 @@ export class Leasing {
     const units = headers.units(lease);
     leases.units[lease] = units;
     leases.deadlines.remove(lease);
-    leases.deadlines.push(lease, leases.beginNs[lease]! + units * leases.unitNs[lease]!);
+    leases.deadlines.deadline[lease] = leases.beginNs[lease]! + units * leases.unitNs[lease]!;
+    leases.deadlines.push(lease);
     return false;
   }
 

@@ -36,7 +36,14 @@ export interface LatenessBucket {
   readonly count: number;
 }
 
-export function recordLateness(counters: Float64Array, latenessNs: number): void {
+/** Of a revocation that was complete at `time[0]`; its term ended at `deadlines[at]`. */
+export function recordLateness(
+  counters: Float64Array,
+  time: Float64Array,
+  deadlines: Float64Array,
+  at: number,
+): void {
+  const latenessNs = time[0]! - deadlines[at]!;
   counters[StatIndex.latenessSumNs]! += latenessNs;
   if (latenessNs > counters[StatIndex.latenessMaxNs]!) counters[StatIndex.latenessMaxNs] = latenessNs;
   counters[COUNTERS + bucketOf(latenessNs)]!++;

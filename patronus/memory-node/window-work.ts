@@ -9,7 +9,9 @@ import { StatIndex } from './stats.js';
  * that ends (handover): one rebind instead of an unbind and a bind.
  */
 export class WindowWork {
-  private readonly dirty: ClientConnection[] = [];
+  /** Of them the first `dirtyCount`: an array that is emptied gives its memory away, and the next batch takes new. */
+  private readonly dirty: (ClientConnection | undefined)[] = [];
+  private dirtyCount = 0;
   private readonly handover: boolean;
   private readonly counters: Float64Array;
 
@@ -22,7 +24,7 @@ export class WindowWork {
   touch(connection: ClientConnection): void {
     if (connection.dirty) return;
     connection.dirty = true;
-    this.dirty.push(connection);
+    this.dirty[this.dirtyCount++] = connection;
   }
 
   unbind(connection: ClientConnection, window: number): void {
@@ -81,7 +83,7 @@ export class WindowWork {
 
   /** Whether any client has work or answers in this batch. */
   get pending(): boolean {
-    return this.dirty.length > 0;
+    return this.dirtyCount > 0;
   }
 
   /**
@@ -101,8 +103,8 @@ export class WindowWork {
    */
   private postWork(): void {
     // The answers of a single client follow its window work in the same queue, which executes in order: one doorbell.
-    const ring = this.dirty.length > 1;
-    for (let d = 0; d < this.dirty.length; d++) {
+    const ring = this.dirtyCount > 1;
+    for (let d = 0; d < this.dirtyCount; d++) {
       const connection = this.dirty[d]!;
       const { windows, unbinds } = connection;
       for (let i = 0; i < connection.unbindCount; i++) {
@@ -117,7 +119,7 @@ export class WindowWork {
   }
 
   private postAnswers(): void {
-    for (let d = 0; d < this.dirty.length; d++) {
+    for (let d = 0; d < this.dirtyCount; d++) {
       const connection = this.dirty[d]!;
       for (let i = 0; i < connection.answeredCount; i++) {
         connection.postReceive(connection.answered[i]!);
@@ -128,7 +130,8 @@ export class WindowWork {
       connection.unbindCount = 0;
       connection.answeredCount = 0;
       connection.dirty = false;
+      this.dirty[d] = undefined;
     }
-    this.dirty.length = 0;
+    this.dirtyCount = 0;
   }
 }

@@ -144,12 +144,25 @@ export function putNumber(words: Uint32Array, at: number, value: number): void {
   words[at + 1] = value / TWO_32;
 }
 
+/** The same with a number of an array: handing it over would take an object if it is large. */
+export function copyNumber(words: Uint32Array, at: number, from: Float64Array, index: number): void {
+  words[at] = from[index]! >>> 0;
+  words[at + 1] = from[index]! / TWO_32;
+}
+
 /** Read two words; what is not below 2^53 comes back as NaN, so that every comparison with it fails. */
 export function getNumber(words: Uint32Array, at: number): number {
   const high = words[at + 1]!;
   return high >= 0x200000 ? Number.NaN : high * TWO_32 + words[at]!;
 }
 
+/** The same into an array, for the same reason as copyNumber(). */
+export function takeNumber(words: Uint32Array, at: number, into: Float64Array, index: number): void {
+  const high = words[at + 1]!;
+  into[index] = high >= 0x200000 ? Number.NaN : high * TWO_32 + words[at]!;
+}
+
 export function clearMessage(words: Uint32Array, at: number): void {
-  words.fill(0, at, at + MESSAGE_WORDS);
+  // Sixteen stores: fill() is a call into C++.
+  for (let i = at; i < at + MESSAGE_WORDS; i++) words[i] = 0;
 }

@@ -52,12 +52,16 @@ function formatComparison(comparison: Comparison): string {
     `${(spread(opsPerSecond) * 100).toFixed(1)} %`,
     ratio[i]!.toFixed(3),
   ]);
-  const table = [HEADER, ...rows];
-  const widths = HEADER.map((_, column) => Math.max(...table.map((row) => row[column]!.length)));
+  return formatTable(comparison.title, [HEADER, ...rows]);
+}
+
+/** A title and rows of cells, of which the first is the header; the first column to the left, the others to the right. */
+export function formatTable(title: string, table: readonly (readonly string[])[]): string {
+  const widths = table[0]!.map((_, column) => Math.max(...table.map((row) => row[column]!.length)));
   const lines = table.map((row) =>
     row
       .map((cell, column) => (column === 0 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!)))
       .join('  '),
   );
-  return [comparison.title, ...lines.map((line) => `  ${line}`)].join('\n');
+  return [title, ...lines.map((line) => `  ${line}`)].join('\n');
 }
