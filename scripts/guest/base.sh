@@ -1,7 +1,8 @@
 #!/bin/sh
 # Builds what a guest boots from, once: sh scripts/guest/base.sh
 # Downloads Debian packages with apt and unpacks them (nothing is installed), then writes .cache/guest/vmlinuz and
-# .cache/guest/base.cpio: busybox, the kernel modules of Soft-RoCE, the RDMA libraries and programs, Node.js.
+# .cache/guest/base.cpio: busybox, the kernel modules of Soft-RoCE and of a network device, the RDMA libraries and programs,
+# memcached, Node.js.
 # With nothing to do it takes no time. Needs apt-get, dpkg-deb, ldd and node, and installs qemu. Exit code 3: there is no
 # guest to be had on this machine; the last line on stderr says why.
 set -eu
@@ -32,7 +33,9 @@ kernel=$(apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/^  Depends:
 [ -n "$kernel" ] || unavailable 'the Debian kernel package is not in the package lists (apt-get update may help)'
 release=${kernel#linux-image-}
 packages="$kernel busybox-static iproute2 libmnl0 libcap2 libbsd0 libmd0 libibverbs1 ibverbs-providers libnl-3-200
-libnl-route-3-200"
+libnl-route-3-200 memcached libevent-2.1-7 libsasl2-2"
+rdma_modules='crc32_generic ib_core ib_uverbs udp_tunnel ip6_udp_tunnel rdma_rxe'
+network_modules='virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci failover net_failover virtio_net'
 
 # What a finished base was made of: another kernel, program or script makes it anew.
 stamp="$release $(node -p process.version) $(cksum <"$0")"
@@ -56,7 +59,7 @@ base=$cache/base
 mkdir -p "$base/bin" "$base/lib/modules" "$base/lib64" "$base/lib/x86_64-linux-gnu" "$base/usr/lib/x86_64-linux-gnu" \
   "$base/etc" "$base/proc" "$base/sys" "$base/dev" "$base/tmp" "$base/app"
 cp "$unpacked/bin/busybox" "$base/bin/busybox"
-for module in crc32_generic ib_core ib_uverbs udp_tunnel ip6_udp_tunnel rdma_rxe; do
+for module in $rdma_modules $network_modules; do
   found=$(find "$unpacked/lib/modules/$release" -name "$module.ko" | head -n 1)
   [ -n "$found" ] || unavailable "the kernel package has no module $module"
   cp "$found" "$base/lib/modules/"
@@ -67,10 +70,12 @@ find "$base/etc/libibverbs.d" -type f ! -name rxe.driver -exec rm {} +
 mkdir -p "$base/usr/lib/x86_64-linux-gnu/libibverbs"
 cp "$unpacked"/usr/lib/x86_64-linux-gnu/libibverbs/librxe-*.so "$base/usr/lib/x86_64-linux-gnu/libibverbs/"
 cp "$unpacked/usr/bin/rdma" "$base/bin/rdma"
+cp "$unpacked/usr/bin/memcached" "$base/bin/memcached"
+echo 'root:x:0:0:root:/:/bin/sh' >"$base/etc/passwd"
 cp "$(node -p process.execPath)" "$base/bin/node"
 
 # Libraries that these need: from the packages, else from this machine.
-for program in "$base/bin/rdma" "$base/bin/node" "$base"/usr/lib/x86_64-linux-gnu/libibverbs/*.so \
+for program in "$base/bin/rdma" "$base/bin/node" "$base/bin/memcached" "$base"/usr/lib/x86_64-linux-gnu/libibverbs/*.so \
   "$unpacked"/usr/lib/x86_64-linux-gnu/libibverbs.so.1; do
   LD_LIBRARY_PATH="$unpacked/usr/lib/x86_64-linux-gnu:$unpacked/lib/x86_64-linux-gnu" ldd "$program"
 done | sed -n 's/.*=> \(\/[^ ]*\) (.*/\1/p; s/^[[:space:]]*\(\/lib64\/[^ ]*\) (.*/\1/p' | sort -u >"$cache/libraries"
@@ -82,9 +87,10 @@ while read -r library; do
 done <"$cache/libraries"
 cp -L "$unpacked/usr/lib/x86_64-linux-gnu/libibverbs.so.1" "$base/lib/x86_64-linux-gnu/"
 
-cat >"$base/init" <<'INIT'
+cat >"$base/init" <<INIT
 #!/bin/busybox sh
-# The first process of the guest: Soft-RoCE on the loopback device, then the program.
+# The first process of the guest: Soft-RoCE on the loopback device, or on a network device if there is an ADDRESS for it, then
+# the program.
 /bin/busybox mkdir -p /proc /sys /dev /tmp
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sysfs /sys
@@ -92,22 +98,31 @@ cat >"$base/init" <<'INIT'
 /bin/busybox mount -t tmpfs tmpfs /tmp
 /bin/busybox mkdir -p /dev/shm && /bin/busybox mount -t tmpfs tmpfs /dev/shm
 export PATH=/bin NO_COLOR=1
-for module in crc32_generic ib_core ib_uverbs udp_tunnel ip6_udp_tunnel rdma_rxe; do
-  busybox insmod /lib/modules/$module.ko || echo "guest: insmod $module failed"
-done
+load() {
+  for module in "\$@"; do
+    busybox insmod /lib/modules/\$module.ko || echo "guest: insmod \$module failed"
+  done
+}
+load $rdma_modules
 busybox ip link set lo up
-rdma link add rxe0 type rxe netdev lo || echo 'guest: no rxe0'
+device=lo
+if [ -n "\$ADDRESS" ]; then
+  load $network_modules
+  device=eth0
+  busybox ip addr add "\$ADDRESS/24" dev eth0 && busybox ip link set eth0 up || echo 'guest: no eth0'
+fi
+rdma link add rxe0 type rxe netdev \$device || echo 'guest: no rxe0'
 waited=0
-while [ ! -e /dev/infiniband/uverbs0 ] && [ $waited -lt 50 ]; do
+while [ ! -e /dev/infiniband/uverbs0 ] && [ \$waited -lt 50 ]; do
   busybox sleep 0.1
-  waited=$((waited + 1))
+  waited=\$((waited + 1))
 done
 cd /app
 echo guest-begin
 # Nothing but what the program prints may stand on its lines.
 echo 1 >/proc/sys/kernel/printk
 node dist/test/guest/inside/main.js </dev/null
-echo "guest-end $?"
+echo "guest-end \$?"
 busybox poweroff -f
 INIT
 chmod 755 "$base/init"

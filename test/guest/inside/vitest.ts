@@ -35,6 +35,7 @@ interface Test {
   readonly title: string;
   /** Undefined: skipped. */
   readonly body: Body | undefined;
+  readonly timeoutMs: number;
 }
 
 const TEST_TIMEOUT_MS = 60_000;
@@ -52,12 +53,12 @@ export function describe(title: string, define: () => void): void {
   }
 }
 
-export function test(title: string, body: Body): void {
-  tests.push({ suite: current, title, body });
+export function test(title: string, body: Body, timeoutMs = TEST_TIMEOUT_MS): void {
+  tests.push({ suite: current, title, body, timeoutMs });
 }
 
 test.skip = (title: string): void => {
-  tests.push({ suite: current, title, body: undefined });
+  tests.push({ suite: current, title, body: undefined, timeoutMs: 0 });
 };
 
 export const it = test;
@@ -73,12 +74,12 @@ export function afterEach(body: Body): void {
 /** Run all tests, one after another; how many failed. */
 export async function run(): Promise<number> {
   let failed = 0;
-  for (const { suite, title, body } of tests) {
+  for (const { suite, title, body, timeoutMs } of tests) {
     const chain: Suite[] = [];
     for (let one: Suite | undefined = suite; one !== undefined; one = one.parent) chain.unshift(one);
     const titles = [...chain.map((one) => one.title), title].filter((text) => text !== '');
     const began = performance.now();
-    const error = body && (await failureOf(chain, body));
+    const error = body && (await failureOf(chain, body, timeoutMs));
     if (error !== undefined) failed++;
     report({
       title: titles.join(' > '),
@@ -94,11 +95,15 @@ export function report(result: GuestResult): void {
   writeSync(1, `${MARK}${JSON.stringify(result)}\n`);
 }
 
-async function failureOf(chain: readonly Suite[], body: Body): Promise<string | undefined> {
+async function failureOf(
+  chain: readonly Suite[],
+  body: Body,
+  timeoutMs: number,
+): Promise<string | undefined> {
   try {
     for (const suite of chain) for (const before of suite.before) await inTime(before);
     try {
-      await inTime(body);
+      await inTime(body, timeoutMs);
     } finally {
       for (const suite of [...chain].reverse()) for (const after of suite.after) await inTime(after);
     }
@@ -116,10 +121,10 @@ function describeError(error: unknown): string {
   return `${error.stack ?? error.message}${compared}`;
 }
 
-async function inTime(body: Body): Promise<void> {
+async function inTime(body: Body, timeoutMs = TEST_TIMEOUT_MS): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`not done after ${TEST_TIMEOUT_MS} ms`)), TEST_TIMEOUT_MS);
+    timer = setTimeout(() => reject(new Error(`not done after ${timeoutMs} ms`)), timeoutMs);
   });
   try {
     await Promise.race([body(), late]);
