@@ -6,6 +6,7 @@ import { SOFT_ROCE_1, SOFT_ROCE_2 } from '../../native/conformance/link.js';
 import { conformance } from '../../native/conformance/suite.js';
 import { clusterClient, clusterHeir, clusterNode } from './cluster.js';
 import { devices } from './devices.js';
+import { figures } from './figures.js';
 import { leases } from './leases.js';
 import { store } from './store.js';
 import { run } from './vitest.js';
@@ -20,6 +21,7 @@ const ALONE: Readonly<Record<string, () => void>> = {
 };
 const PARTS: Readonly<Record<string, () => void | Promise<void>>> = {
   ...ALONE,
+  figures,
   'cluster-node': clusterNode,
   'cluster-client': clusterClient,
   'cluster-heir': clusterHeir,
