@@ -1,5 +1,6 @@
 import { AcquireStatus, type NodeLayout, RetCode } from '../patronus/index.js';
 import { KvError, KvErrorCode } from './api.js';
+import { refusal } from './errors.js';
 import { FreeLists } from './free-lists.js';
 import { UNIT_BYTES } from './layout.js';
 import type { LeaseCell, LeaseKeeper } from './leases.js';
@@ -232,6 +233,6 @@ export class Allocator {
     const { status, address } = await client.alloc({ nodeId: this.#nodeId, size, keep });
     if (status === AcquireStatus.Success) return address!.offset;
     if (status === AcquireStatus.NoMem) return -1;
-    throw new KvError(KvErrorCode.UNAVAILABLE, `The memory node allocates nothing: acquire status ${status}`);
+    throw refusal('The memory node allocates nothing', status);
   }
 }

@@ -7,7 +7,7 @@ import {
   type PatronusClient,
 } from '../patronus/index.js';
 import { KvError, KvErrorCode } from './api.js';
-import { toKvError } from './errors.js';
+import { refusal, toKvError } from './errors.js';
 import {
   BUCKET_BYTES,
   BUCKET_HEADER,
@@ -142,7 +142,7 @@ async function grant(client: PatronusClient, range: { offset?: number; size: num
     throw new KvError(KvErrorCode.NO_MEMORY, 'The index does not fit in the memory of the node');
   }
   if (status !== AcquireStatus.Success || lease === undefined) {
-    throw new KvError(KvErrorCode.UNAVAILABLE, `The memory node grants no lease: acquire status ${status}`);
+    throw refusal('The memory node grants no lease', status);
   }
   return lease;
 }

@@ -1,3 +1,4 @@
+import { AcquireStatus } from '../patronus/index.js';
 import { KvError, KvErrorCode } from './api.js';
 
 /** What the layer below reports with a code of its own is to the store's callers: the memory node can't be used. */
@@ -6,4 +7,14 @@ export function toKvError(error: unknown): unknown {
   return new KvError(KvErrorCode.UNAVAILABLE, `The memory node can't be used: ${error.message}`, {
     cause: error,
   });
+}
+
+/** What to say when a memory node does not give what the store needs; `what` is a sentence without its full stop. */
+export function refusal(what: string, status: AcquireStatus): KvError {
+  const name = Object.entries(AcquireStatus).find(([, value]) => value === status)?.[0];
+  const remedy =
+    status === AcquireStatus.DeniedErr
+      ? ": clients of a store share its memory, so the memory node's policy has to be open (--policy open)"
+      : '';
+  return new KvError(KvErrorCode.UNAVAILABLE, `${what} (${name})${remedy}`);
 }

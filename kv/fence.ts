@@ -1,5 +1,5 @@
 import { AcquireFlag, AcquireStatus, type Lease, type PatronusClient, RetCode } from '../patronus/index.js';
-import { KvError, KvErrorCode } from './api.js';
+import { refusal } from './errors.js';
 
 /** A lock is extended when less than this part of its term is left. */
 const EXTEND_BELOW = 0.5;
@@ -42,10 +42,7 @@ export class Fence {
       if (status === AcquireStatus.LockedErr) return undefined;
       if (status !== AcquireStatus.Success) {
         if (attempt < ACQUIRE_ATTEMPTS) continue;
-        throw new KvError(
-          KvErrorCode.UNAVAILABLE,
-          `The memory node grants no lock: acquire status ${status}`,
-        );
+        throw refusal('The memory node grants no lock', status);
       }
       const fence = new Fence(client, lease!, term, sinceNs);
       if (under === undefined || lease!.deadlineNs <= under.lease.deadlineNs) return fence;

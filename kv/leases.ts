@@ -7,6 +7,7 @@ import {
   RwFlag,
 } from '../patronus/index.js';
 import { KvError, KvErrorCode, type KvProtection } from './api.js';
+import { refusal } from './errors.js';
 import type { Pacing } from './pacing.js';
 
 /** A lease is renewed in the background from this part of its term on, if it is used then. */
@@ -174,10 +175,7 @@ export class LeaseCell {
         status === AcquireStatus.BindErr ||
         status === AcquireStatus.RegMrErr;
       if (!short || attempt === ACQUIRE_ATTEMPTS) {
-        throw new KvError(
-          KvErrorCode.UNAVAILABLE,
-          `The memory node grants no lease on ${this.#size} bytes at ${this.#offset}: acquire status ${status}`,
-        );
+        throw refusal(`The memory node grants no lease on ${this.#size} bytes at ${this.#offset}`, status);
       }
       await pacing.sleep(ACQUIRE_PAUSE_MS * (0.5 + pacing.random()));
     }

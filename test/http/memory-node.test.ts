@@ -50,6 +50,13 @@ describe('servers over a memory node of another process', () => {
     expect(cli.stderr).toBe('patronus-kv: it could not start: no memory node at unix:nowhere.sock\n');
   });
 
+  it('say in one line which policy a memory node has to have', async () => {
+    await using _node = await memoryNode();
+    await using cli = new CliProcess(['--port', '0', '--memory-node', address]);
+    expect(await cli.exited).toEqual({ code: 1, signal: null });
+    expect(cli.stderr).toMatch(/^patronus-kv: it could not start: .* \(DeniedErr\): .*--policy open\)\n$/);
+  });
+
   it('say in one line that memcached is not there', async () => {
     await using cli = new CliProcess(['--port', '0', '--memcached', '127.0.0.1:1']);
     expect(await cli.exited).toEqual({ code: 1, signal: null });
