@@ -46,6 +46,8 @@ interface Addon {
   closeObject(handle: number): void;
   allocMemory(device: number, byteLength: number): number;
   memoryBuffer(memory: number): ArrayBuffer;
+  publishMemory(memory: number): number;
+  openMemory(number: number): { handle: number; byteLength: number };
   allocPd(device: number): number;
   closePd(pd: number): void;
   regMr(pd: number, memory: number, offset: number, length: number, access: number, iova: number): number;

@@ -57,6 +57,8 @@ export interface PortAttr {
 export interface HostMemory {
   readonly buffer: ArrayBuffer;
   readonly byteLength: number;
+  /** A number by which devices of this process's other threads can open the same memory, for as long as anybody uses it. */
+  publish(): number;
   close(): void;
 }
 
@@ -305,6 +307,11 @@ export interface ListenOptions {
 export interface Device {
   readonly attr: DeviceAttr;
   allocMemory(byteLength: number): HostMemory;
+  /**
+   * Memory of another thread of this process, by the number that HostMemory.publish() gave it: the same bytes, which stay for as
+   * long as one of those who opened them needs them. ERR_NATIVE_CLOSED if there is no such memory (any more).
+   */
+  openMemory(number: number): HostMemory;
   allocPd(): ProtectionDomain;
   createChannel(): CompletionChannel;
   createCq(depth: number, channel?: CompletionChannel): CompletionQueue;

@@ -171,6 +171,18 @@ Napi::Value allocMemory(Info info) {
 
 Napi::Value memoryBuffer(Info info) { return arrayBuffer(info.Env(), objects(info).get<rnic::HostMemory>(info[0])); }
 
+Napi::Value publishMemory(Info info) {
+  return Napi::Number::New(info.Env(), rnic::HostMemory::publish(objects(info).get<rnic::HostMemory>(info[0])));
+}
+
+Napi::Value openMemory(Info info) {
+  auto memory = rnic::HostMemory::published(integer32(info[0], "number"));
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("byteLength", static_cast<double>(memory->bytes()));
+  result.Set("handle", objects(info).add(std::move(memory)));
+  return result;
+}
+
 Napi::Value allocPd(Info info) {
   const auto& device = objects(info).get<rnic::Device>(info[0]);
   return Napi::Number::New(info.Env(), objects(info).add(std::make_shared<rnic::ProtectionDomain>(device)));
@@ -463,6 +475,8 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("closeObject", Napi::Function::New<guarded<closeObject>>(env));
   exports.Set("allocMemory", Napi::Function::New<guarded<allocMemory>>(env));
   exports.Set("memoryBuffer", Napi::Function::New<guarded<memoryBuffer>>(env));
+  exports.Set("publishMemory", Napi::Function::New<guarded<publishMemory>>(env));
+  exports.Set("openMemory", Napi::Function::New<guarded<openMemory>>(env));
   exports.Set("allocPd", Napi::Function::New<guarded<allocPd>>(env));
   exports.Set("closePd", Napi::Function::New<guarded<closePd>>(env));
   exports.Set("regMr", Napi::Function::New<guarded<regMr>>(env));

@@ -157,6 +157,18 @@ Napi::Value allocMemory(Info info) {
 
 Napi::Value memoryBuffer(Info info) { return arrayBuffer(info.Env(), get<rnic::HostMemory>(info, 0)); }
 
+Napi::Value publishMemory(Info info) {
+  return number(info, rnic::HostMemory::publish(get<rnic::HostMemory>(info, 0)));
+}
+
+Napi::Value openMemory(Info info) {
+  auto memory = rnic::HostMemory::published(integer32(info[0], "number"));
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("byteLength", static_cast<double>(memory->bytes()));
+  result.Set("handle", objects(info).add(std::move(memory)));
+  return result;
+}
+
 Napi::Value allocPd(Info info) {
   return number(info, objects(info).add(std::make_shared<ibv::ProtectionDomain>(get<ibv::Device>(info, 0))));
 }
@@ -415,6 +427,8 @@ Napi::Object ibvEntryPoints(Napi::Env env) {
   ENTRY(closeObject);
   ENTRY(allocMemory);
   ENTRY(memoryBuffer);
+  ENTRY(publishMemory);
+  ENTRY(openMemory);
   ENTRY(allocPd);
   ENTRY(closePd);
   ENTRY(regMr);

@@ -62,6 +62,11 @@ export class IbvDevice implements Device {
     return new IbvHostMemory(this, ibv.allocMemory(this.handle, byteLength), byteLength);
   }
 
+  openMemory(number: number): HostMemory {
+    const { handle, byteLength } = ibv.openMemory(number);
+    return new IbvHostMemory(this, handle, byteLength);
+  }
+
   allocPd(): ProtectionDomain {
     return new IbvProtectionDomain(this, ibv.allocPd(this.handle));
   }

@@ -44,6 +44,8 @@ export interface IbvEntryPoints {
   closeObject(handle: number): void;
   allocMemory(device: number, byteLength: number): number;
   memoryBuffer(memory: number): ArrayBuffer;
+  publishMemory(memory: number): number;
+  openMemory(number: number): { handle: number; byteLength: number };
   allocPd(device: number): number;
   closePd(pd: number): void;
   regMr(

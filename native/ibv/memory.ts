@@ -33,6 +33,10 @@ export class IbvHostMemory implements HostMemory {
     return this.view;
   }
 
+  publish(): number {
+    return ibv.publishMemory(this.handle);
+  }
+
   close(): void {
     if (this.handle === 0) return;
     ibv.closeObject(this.handle);

@@ -48,6 +48,11 @@ export class SoftDevice implements Device {
     return new SoftHostMemory(this, addon.allocMemory(this.handle, byteLength), byteLength);
   }
 
+  openMemory(number: number): HostMemory {
+    const { handle, byteLength } = addon.openMemory(number);
+    return new SoftHostMemory(this, handle, byteLength);
+  }
+
   allocPd(): ProtectionDomain {
     return new SoftProtectionDomain(this, addon.allocPd(this.handle));
   }

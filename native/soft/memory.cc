@@ -10,6 +10,8 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <map>
+#include <mutex>
 #include <string>
 
 #include "error.h"
@@ -22,6 +24,9 @@ constexpr uint64_t PAGE = 4096;
 // Linux lets a process have 65,530 mappings unless told otherwise; without one malloc() fails too.
 constexpr uint32_t MAX_FOREIGN = 16384;
 std::atomic<uint32_t> foreignMappings{0};
+std::mutex publishedMutex;
+std::map<uint32_t, std::weak_ptr<HostMemory>> publishedMemory;
+uint32_t nextPublished = 1;
 constexpr int SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
 [[noreturn]] void noMemory(size_t bytes) {
@@ -95,6 +100,23 @@ HostMemory::~HostMemory() {
   munmap(data_ - before_, before_ + bytes_);
   if (fd_ >= 0) close(fd_);
   if (foreign_) foreignMappings--;
+}
+
+uint32_t HostMemory::publish(const std::shared_ptr<HostMemory>& memory) {
+  std::lock_guard<std::mutex> lock(publishedMutex);
+  for (auto entry = publishedMemory.begin(); entry != publishedMemory.end();) {
+    entry = entry->second.expired() ? publishedMemory.erase(entry) : std::next(entry);
+  }
+  publishedMemory[nextPublished] = memory;
+  return nextPublished++;
+}
+
+std::shared_ptr<HostMemory> HostMemory::published(uint32_t number) {
+  std::lock_guard<std::mutex> lock(publishedMutex);
+  const auto found = publishedMemory.find(number);
+  auto memory = found == publishedMemory.end() ? nullptr : found->second.lock();
+  if (memory == nullptr) throw VerbsError(VerbsError::Kind::Closed, "nobody has the memory any more");
+  return memory;
 }
 
 }  // namespace rnic

@@ -22,6 +22,11 @@ class HostMemory {
   // descriptor stays the caller's.
   static std::shared_ptr<HostMemory> foreign(int fd, uint64_t offset, uint64_t bytes);
 
+  // A number by which the process's other threads find it for as long as somebody has it. Once per memory.
+  static uint32_t publish(const std::shared_ptr<HostMemory>& memory);
+  // Throws if nobody has it any more.
+  static std::shared_ptr<HostMemory> published(uint32_t number);
+
   uint8_t* data() const { return data_; }
   size_t bytes() const { return bytes_; }
   // -1 if it can't be shared.

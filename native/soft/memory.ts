@@ -32,6 +32,10 @@ export class SoftHostMemory implements HostMemory {
     return this.view;
   }
 
+  publish(): number {
+    return addon.publishMemory(this.handle);
+  }
+
   close(): void {
     if (this.handle === 0) return;
     addon.closeObject(this.handle);

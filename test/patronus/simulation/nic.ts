@@ -127,6 +127,10 @@ export class SimMemory implements HostMemory {
     this.fabric.open.set(this, device);
   }
 
+  publish(): number {
+    throw new Error('a simulated process has one thread');
+  }
+
   close(): void {
     this.fabric.open.delete(this);
   }
@@ -765,6 +769,10 @@ export class SimDevice implements Device {
 
   allocMemory(byteLength: number): HostMemory {
     return new SimMemory(this, byteLength);
+  }
+
+  openMemory(): HostMemory {
+    throw new Error('a simulated process has one thread');
   }
 
   allocPd(): ProtectionDomain {
