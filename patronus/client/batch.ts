@@ -107,11 +107,16 @@ export class OperationBatch implements Batch {
     this.count = 1;
   }
 
+  /** Whether the term of one of the leases that it looks at may be over. */
+  get pastDeadline(): boolean {
+    return this.deadlineNs !== Number.POSITIVE_INFINITY && this.node.pastDeadline(this.deadlineNs);
+  }
+
   commit(): MaybePromise<RetCode> {
     if (this.submitted) return RetCode.Invalid;
     this.executed = 0;
     if (this.count === 0) return RetCode.Ok;
-    if (this.deadlineNs !== Number.POSITIVE_INFINITY && this.node.pastDeadline(this.deadlineNs)) {
+    if (this.pastDeadline) {
       this.reset();
       return RetCode.LeaseLocalExpiredErr;
     }

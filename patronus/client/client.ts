@@ -23,8 +23,10 @@ import type { TimeOptions } from '../time/options.js';
 import { MAX_REQUESTS, MessageType } from '../wire/messages.js';
 import type { OperationBatch } from './batch.js';
 import { BufferPool, RegisteredBuffer } from './buffers.js';
+import { ConnectedNode } from './connected-node.js';
+import { copyByHand } from './copy.js';
 import { LeaseHandle } from './lease.js';
-import { NodeConnection } from './node-connection.js';
+import type { NodeConnection } from './node-connection.js';
 import { ReadCache } from './read-cache.js';
 import { targetsOf, whereNow } from './targets.js';
 
@@ -56,12 +58,12 @@ export class Patronus implements PatronusClient {
   private readonly options: ConnectOptions;
   private readonly pd: ProtectionDomain;
   private readonly buffers: BufferPool;
-  private readonly connections: NodeConnection[];
+  private readonly connected: ConnectedNode[];
   /** All that there have been: a lease stays this client's when its connection is over. */
   private readonly own = new WeakSet<NodeConnection>();
   /** Nodes that are of no use without the memory that they had. */
   private readonly needed = new Set<number>();
-  private readonly reconnections = new Map<NodeConnection, Promise<NodeConnection>>();
+  private readonly reconnections = new Map<ConnectedNode, Promise<ConnectedNode>>();
   private closed = false;
 
   /**
@@ -78,16 +80,16 @@ export class Patronus implements PatronusClient {
     }
     const targets = await targetsOf(options);
     const device = openDeviceTo(targets.map((target) => target.address));
-    const connections: NodeConnection[] = [];
+    const connected: ConnectedNode[] = [];
     try {
       const pd = device.allocPd();
       const buffers = new BufferPool(device, pd);
       for (const target of targets) {
-        connections.push(await NodeConnection.open(device, pd, buffers, target, options));
+        connected.push(await ConnectedNode.open(device, pd, buffers, target, options));
       }
-      return new Patronus(options, device, pd, buffers, connections);
+      return new Patronus(options, device, pd, buffers, connected);
     } catch (error) {
-      for (const connection of connections) connection.close();
+      for (const node of connected) node.close();
       device.close();
       throw error;
     }
@@ -98,22 +100,22 @@ export class Patronus implements PatronusClient {
     device: Device,
     pd: ProtectionDomain,
     buffers: BufferPool,
-    connections: NodeConnection[],
+    connected: ConnectedNode[],
   ) {
     this.options = options;
     this.device = device;
     this.pd = pd;
     this.buffers = buffers;
-    this.connections = connections;
-    for (const connection of connections) this.own.add(connection);
+    this.connected = connected;
+    for (const node of connected) this.adopt(node);
   }
 
   get nodes(): readonly NodeLayout[] {
-    return this.connections.map((connection) => connection.layout);
+    return this.connected.map((node) => node.layout);
   }
 
   get epsilonNs(): number {
-    return Math.max(...this.connections.map((connection) => connection.clock.epsilonNs()));
+    return Math.max(...this.connected.map((node) => node.epsilonNs));
   }
 
   now(): number {
@@ -162,25 +164,25 @@ export class Patronus implements PatronusClient {
   }
 
   async alloc(request: AllocateRequest): Promise<AllocateResult> {
-    return this.connection(request.nodeId).requests.allocate(request);
+    return this.node(request.nodeId).allocate(request);
   }
 
   async dealloc(address: GlobalAddress, size: number): Promise<RetCode> {
     if (!Number.isSafeInteger(size) || size < 1) return RetCode.Invalid;
-    return this.connection(address.nodeId).requests.deallocate(address.offset, size);
+    return this.directoryOf(address).requests.deallocate(address.offset, size);
   }
 
   async keepAllocation(address: GlobalAddress): Promise<RetCode> {
-    return this.connection(address.nodeId).requests.keep(address.offset);
+    return this.directoryOf(address).requests.keep(address.offset);
   }
 
   async grant(address: GlobalAddress, identity = EVERYBODY): Promise<RetCode> {
     if (!Number.isSafeInteger(identity) || identity < 0) return RetCode.Invalid;
-    return this.connection(address.nodeId).requests.grant(address.offset, identity);
+    return this.directoryOf(address).requests.grant(address.offset, identity);
   }
 
   identity(nodeId?: number): number {
-    return this.connection(nodeId).identity;
+    return this.node(nodeId).identity;
   }
 
   async rpcRead(lease: Lease, buffer: RdmaBuffer, size: number, offset: number, flags = 0): Promise<RetCode> {
@@ -232,15 +234,19 @@ export class Patronus implements PatronusClient {
     size: number,
   ): Promise<RetCode> {
     if (!this.owns(from) || !this.owns(to)) return RetCode.Invalid;
+    if (from.node !== to.node && from.node.isOfNodeOf(to.node)) {
+      return copyByHand(from, fromOffset, to, toOffset, size);
+    }
     return from.node.twoSided.copy(from, fromOffset, to, toOffset, size);
   }
 
   async setReadOnly(readOnly: boolean, nodeId?: number): Promise<void> {
-    await this.connection(nodeId).data.restrict(readOnly ? Access.REMOTE_READ : 0);
+    const access = readOnly ? Access.REMOTE_READ : 0;
+    await Promise.all(this.node(nodeId).directories.map(({ data }) => data.restrict(access)));
   }
 
   async reinitialise(nodeId?: number): Promise<void> {
-    await this.connection(nodeId).data.reinitialise();
+    await Promise.all(this.node(nodeId).directories.map(({ data }) => data.reinitialise()));
   }
 
   read(lease: Lease, buffer: RdmaBuffer, size: number, offset: number, flags = 0): MaybePromise<RetCode> {
@@ -291,7 +297,7 @@ export class Patronus implements PatronusClient {
   }
 
   createBatch(nodeId?: number): Batch {
-    return this.connection(nodeId).newBatch();
+    return this.node(nodeId).newBatch();
   }
 
   getRdmaBuffer(size: number): RdmaBuffer {
@@ -310,7 +316,7 @@ export class Patronus implements PatronusClient {
   async close(): Promise<void> {
     if (this.closed) return;
     this.closed = true;
-    for (const connection of this.connections) connection.close();
+    for (const node of this.connected) node.close();
     this.buffers.close();
     this.pd.close();
     this.device.close();
@@ -321,13 +327,13 @@ export class Patronus implements PatronusClient {
   }
 
   private async acquire(request: AcquireRequest, write: boolean): Promise<AcquireResult> {
-    const connection = this.connection(request.nodeId);
-    if (connection.failure === undefined) return connection.requests.acquire(request, write);
-    return (await this.reconnection(connection)).requests.acquire(request, write);
+    const node = this.node(request.nodeId);
+    if (node.failure === undefined) return node.acquire(request, write);
+    return (await this.reconnection(node)).acquire(request, write);
   }
 
   /** Of all that ask at once, one connects again. */
-  private reconnection(lost: NodeConnection): Promise<NodeConnection> {
+  private reconnection(lost: ConnectedNode): Promise<ConnectedNode> {
     let reconnection = this.reconnections.get(lost);
     if (reconnection === undefined) {
       reconnection = this.reconnect(lost).finally(() => this.reconnections.delete(lost));
@@ -336,52 +342,61 @@ export class Patronus implements PatronusClient {
     return reconnection;
   }
 
-  private async reconnect(lost: NodeConnection): Promise<NodeConnection> {
-    const connection = await this.connectAgain(lost).catch((cause) => {
+  private async reconnect(lost: ConnectedNode): Promise<ConnectedNode> {
+    const node = await this.connectAgain(lost).catch((cause) => {
       this.checkOpen();
       const why = cause instanceof Error ? cause.message : String(cause);
       const message = `${lost.failure!.message}; connecting again failed: ${why}`;
       throw new PatronusError(PatronusErrorCode.DISCONNECTED, message, { cause });
     });
-    if (this.closed) connection.close();
+    if (this.closed) node.close();
     this.checkOpen();
-    this.own.add(connection);
-    this.connections[this.connections.indexOf(lost)] = connection;
+    this.adopt(node);
+    this.connected[this.connected.indexOf(lost)] = node;
     lost.close();
-    return connection;
+    return node;
   }
 
-  private async connectAgain(lost: NodeConnection): Promise<NodeConnection> {
+  private async connectAgain(lost: ConnectedNode): Promise<ConnectedNode> {
     const { keeper } = this.options;
     const target = await whereNow(lost.target, keeper);
     this.checkOpen();
-    const connection = await NodeConnection.open(this.device, this.pd, this.buffers, target, this.options);
+    const node = await ConnectedNode.open(this.device, this.pd, this.buffers, target, this.options);
     const { nodeId, incarnation } = lost.layout;
-    if (this.needed.has(nodeId) && connection.layout.incarnation !== incarnation) {
-      connection.close();
+    if (this.needed.has(nodeId) && node.layout.incarnation !== incarnation) {
+      node.close();
       throw new PatronusError(
         PatronusErrorCode.CONNECT,
         `memory node ${nodeId} has started anew, and what it held is gone`,
       );
     }
-    return connection;
+    return node;
   }
 
   requireMemory(nodeId?: number): void {
-    this.needed.add(this.connection(nodeId).layout.nodeId);
+    this.needed.add(this.node(nodeId).layout.nodeId);
   }
 
-  private connection(nodeId: number | undefined): NodeConnection {
+  private adopt(node: ConnectedNode): void {
+    for (const connection of node.directories) this.own.add(connection);
+  }
+
+  private node(nodeId: number | undefined): ConnectedNode {
     this.checkOpen();
-    if (nodeId === undefined) return this.connections[0]!;
-    const connection = this.connections.find((candidate) => candidate.layout.nodeId === nodeId);
-    if (connection === undefined) throw new RangeError(`not connected to a node ${nodeId}`);
-    return connection;
+    if (nodeId === undefined) return this.connected[0]!;
+    const node = this.connected.find((candidate) => candidate.layout.nodeId === nodeId);
+    if (node === undefined) throw new RangeError(`not connected to a node ${nodeId}`);
+    return node;
+  }
+
+  /** The directory that a piece of memory which begins there belongs to. */
+  private directoryOf({ nodeId, offset }: GlobalAddress): NodeConnection {
+    return this.node(nodeId).directoryOf(offset, 1);
   }
 
   /** Any node for what is no lease of this client: there the operation is refused. */
   private nodeOf(lease: Lease): NodeConnection {
-    return this.owns(lease) ? lease.node : this.connections[0]!;
+    return this.owns(lease) ? lease.node : this.connected[0]!.directories[0]!;
   }
 
   private owns(lease: Lease): lease is LeaseHandle {

@@ -12,6 +12,7 @@ import {
 } from '../../native/index.js';
 import type { NodeLayout } from '../api.js';
 import { PatronusError, PatronusErrorCode } from '../errors.js';
+import { SPAN_BYTES } from '../memory-node/allocator.js';
 import { ofThisHost, type TimeOptions } from '../time/options.js';
 import { HostClock, type NodeClock, RemoteClock } from '../time/remote-clock.js';
 import { Synchronisation } from '../time/synchronisation.js';
@@ -47,14 +48,31 @@ export interface Target {
   readonly address: string;
 }
 
+/** What directory 0 says about another one. */
+export interface Introduction {
+  readonly addressEnd: number;
+  /** Where the client is at home. */
+  readonly home: number;
+  /** By which the other one will know this client; two words. */
+  readonly secret: Uint32Array;
+}
+
+/** For a connection to a directory that is not the first. */
+export interface Further extends Introduction {
+  readonly first: NodeConnection;
+}
+
 /** Those of ConnectOptions that are about a connection. */
-interface ConnectionOptions {
+export interface ConnectionOptions {
   readonly spares?: number;
   readonly requestTimeoutMs?: number;
   readonly time?: TimeOptions;
 }
 
-/** A client's connection to a memory node: requests over the control pair, one-sided operations over a data pair. */
+/**
+ * A client's connection to a directory of a memory node, mostly the only one: requests over the control pair, one-sided operations
+ * over a data pair.
+ */
 export class NodeConnection {
   readonly buffers: BufferPool;
   readonly data: DataPath;
@@ -67,6 +85,13 @@ export class NodeConnection {
   identity = 0;
   /** Key of all its memory; 0 if the node does not give it away. */
   universalRkey = 0;
+  /** How many directories the node has. */
+  directories = 1;
+  /** Called when the connection is lost, or closed. */
+  whenLost: (error: PatronusError) => void = () => {};
+  /** This directory's part of the allocation buffer. */
+  private partStart = 0;
+  private partEnd = 0;
   /** The node's clock as this client knows it. */
   readonly clock: NodeClock;
   private readonly synchronisation: Synchronisation | undefined;
@@ -105,11 +130,12 @@ export class NodeConnection {
     buffers: BufferPool,
     endpoint: Target,
     options: ConnectionOptions,
+    further?: Further,
   ): Promise<NodeConnection> {
-    const connection = new NodeConnection(device, pd, buffers, endpoint, options);
+    const connection = new NodeConnection(device, pd, buffers, endpoint, options, further);
     try {
       await connection.established(endpoint);
-      await connection.hello(endpoint);
+      await connection.hello(endpoint, further);
       await connection.synchronise();
       return connection;
     } catch (error) {
@@ -124,6 +150,7 @@ export class NodeConnection {
     buffers: BufferPool,
     endpoint: Target,
     options: ConnectionOptions,
+    further?: Further,
   ) {
     const { spares = 1, requestTimeoutMs = 5000, time = {} } = options;
     this.timeoutMs = requestTimeoutMs;
@@ -163,6 +190,11 @@ export class NodeConnection {
     this.calls = new Calls(control, recvCq, new Uint32Array(messages.buffer), region.lkey);
     this.requests = new LeaseRequests(this);
     this.twoSided = new TwoSided(this);
+    if (further !== undefined) {
+      // The directories are threads of one process: their clock is one.
+      this.clock = further.first.clock;
+      return;
+    }
     const { synchronise = !ofThisHost(endpoint.address), epsilonNs = 0, now = nowNs } = time;
     if (synchronise) {
       const { driftPpm = DRIFT_PPM, intervalMs = CLOCK_INTERVAL_MS } = time;
@@ -188,12 +220,19 @@ export class NodeConnection {
     }
   }
 
-  private async hello(endpoint: Target): Promise<void> {
+  private async hello(endpoint: Target, further: Further | undefined): Promise<void> {
+    let known = false;
     const layout = await this.call(
       MessageType.HELLO,
       0,
-      () => {},
+      (words, at) => {
+        if (further !== undefined) words.set(further.secret, at + Word.SECRET);
+      },
       (reply, at) => {
+        known = reply[at]! >>> 16 === ReplyStatus.OK;
+        this.directories = reply[at + Word.DIRECTORY]! >>> 16;
+        this.partStart = reply[at + Word.PART_START]! * SPAN_BYTES;
+        this.partEnd = this.partStart + reply[at + Word.PART_SPANS]! * SPAN_BYTES;
         this.identity = getNumber(reply, at + Word.IDENTITY);
         this.universalRkey = reply[at + Word.RKEY]!;
         return {
@@ -211,8 +250,43 @@ export class NodeConnection {
         `the memory node at ${endpoint.address} is node ${layout.nodeId}, not ${endpoint.nodeId}`,
       );
     }
+    // The node may have ended since, and another one have begun at the same address.
+    if (!known || layout.incarnation !== (further?.first.layout.incarnation ?? layout.incarnation)) {
+      throw new PatronusError(
+        PatronusErrorCode.CONNECT,
+        `the memory node at ${endpoint.address} does not know this client`,
+      );
+    }
     this.layout = layout;
     this.target = { nodeId: layout.nodeId, address: endpoint.address };
+  }
+
+  /** Of directory 0: about another one, from 1 on. */
+  introduction(directory: number): Promise<Introduction> {
+    return this.call(
+      MessageType.DIRECTORY,
+      0,
+      (words, at) => {
+        words[at + Word.LEASE_INDEX] = directory;
+      },
+      (reply, at) => ({
+        addressEnd: reply[at + Word.ADDRESS_END]!,
+        home: reply[at + Word.HOME]! % this.directories,
+        secret: reply.slice(at + Word.TOLD_SECRET, at + Word.TOLD_SECRET + 2),
+      }),
+    );
+  }
+
+  /** Whether the other one leads to a directory of the same node. */
+  isOfNodeOf(other: NodeConnection): boolean {
+    const { nodeId, incarnation } = this.layout;
+    return nodeId === other.layout.nodeId && incarnation === other.layout.incarnation;
+  }
+
+  /** Whether the range lies in this directory's part of the allocation buffer. */
+  hasPart(offset: number, size: number): boolean {
+    const at = offset - this.layout.allocOffset;
+    return at >= this.partStart && at + size <= this.partEnd;
   }
 
   /** Why the connection has ended; undefined while it has not. */
@@ -380,7 +454,7 @@ export class NodeConnection {
   }
 
   /** The connection is over: nothing that is under way will be answered. */
-  private lose(error: PatronusError): void {
+  lose(error: PatronusError): void {
     if (this.lost !== undefined) return;
     this.lost = error;
     clearInterval(this.timer);
@@ -390,6 +464,7 @@ export class NodeConnection {
     this.data.lose();
     this.synchronisation?.stop();
     this.link.close();
+    this.whenLost(error);
   }
 
   /** End the connection and with it all its leases. Call once. */

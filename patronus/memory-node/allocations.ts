@@ -11,6 +11,13 @@ export interface Share {
   readonly bytes: number;
 }
 
+/** A directory's part of the allocation buffer, in whole spans. */
+export interface Part {
+  readonly offset: number;
+  readonly bytes: number;
+  readonly shares: readonly Share[];
+}
+
 /** Identity under which everybody has a grant. */
 export const EVERYBODY = 0;
 /** Grants on one piece. */
@@ -21,11 +28,13 @@ const MAX_GRANTED_PIECES = 65536;
 const VIEW_BYTES = 2 ** 30;
 
 /**
- * The allocation buffer: an allocator for each hint, who may use what they allocate, and what happens to it when the
+ * A directory's part of the allocation buffer: an allocator for each hint, who may use what they allocate, and what happens to it when the
  * client that allocated it goes.
  */
 export class Allocations {
   private readonly memory: HostMemory;
+  /** Where the node's allocation buffer begins, and where this directory's part of it begins and ends. */
+  private readonly bufferStart: number;
   private readonly base: number;
   private readonly end: number;
   /** That of hint 0 first; in the order of their addresses. */
@@ -46,9 +55,11 @@ export class Allocations {
     granted: false,
   };
 
-  /** `bytes` from `base`, in whole spans; what the shares leave is for hint 0. */
-  constructor(memory: HostMemory, base: number, bytes: number, shares: readonly Share[], policy: Policy) {
+  /** `part`: in whole spans; what the shares leave is for hint 0. */
+  constructor(memory: HostMemory, bufferStart: number, part: Part, policy: Policy) {
+    const { offset: base, bytes, shares } = part;
     this.memory = memory;
+    this.bufferStart = bufferStart;
     this.base = base;
     this.end = base + bytes;
     this.policy = policy;
@@ -71,7 +82,7 @@ export class Allocations {
     return bytes;
   }
 
-  /** All spans of the buffer, for sweep(). */
+  /** All spans of the part, for sweep(). */
   get spans(): number {
     return (this.end - this.base) / SPAN_BYTES;
   }
@@ -197,7 +208,7 @@ export class Allocations {
     access.offset = offset;
     access.size = size;
     access.write = write;
-    access.inAllocationBuffer = offset + size > this.base;
+    access.inAllocationBuffer = offset + size > this.bufferStart;
     if (piece === NONE) {
       access.owner = 0;
       access.kept = false;

@@ -40,6 +40,8 @@ export interface ConnectionParts {
 export class ClientConnection {
   readonly slot: number;
   readonly link: Connection;
+  /** Who the client is to the node. */
+  identity: number;
   /** The region of the node's memory in this client's domain; windows are bound to it. Grants no remote access itself. */
   readonly region: MemoryRegion;
   readonly headerRegion: MemoryRegion;
@@ -75,6 +77,7 @@ export class ClientConnection {
     const { device, memory, sendCq, recvCq } = parts;
     this.slot = slot;
     this.link = link;
+    this.identity = link.id;
     // Of the buffer and of the header.
     const maxWindows = 2 * options.maxLeasesPerClient;
     this.unbinds = new Int32Array(maxWindows);

@@ -1,5 +1,6 @@
 import type { Connection, Listener } from '../../native/index.js';
 import { ClientConnection, type ConnectionParts } from './client-connection.js';
+import type { Introductions } from './introductions.js';
 import { NONE } from './lease-table.js';
 import type { Leasing } from './leasing.js';
 import type { DirectoryOptions } from './options.js';
@@ -19,6 +20,7 @@ export class Connections {
   private readonly listener: Listener;
   private readonly leasing: Leasing;
   private readonly requests: RequestQueue;
+  private readonly introductions: Introductions | undefined;
   private readonly options: DirectoryOptions;
   private readonly counters: Float64Array;
   private readonly slotOfLink = new Map<number, number>();
@@ -28,12 +30,14 @@ export class Connections {
   /** Connected, or gone and not yet taken apart. */
   private count = 0;
 
+  /** `introductions`: if it is this directory that makes them. */
   constructor(
     slots: (ClientConnection | undefined)[],
     parts: ConnectionParts,
     listener: Listener,
     leasing: Leasing,
     requests: RequestQueue,
+    introductions: Introductions | undefined,
     options: DirectoryOptions,
     counters: Float64Array,
   ) {
@@ -42,6 +46,7 @@ export class Connections {
     this.listener = listener;
     this.leasing = leasing;
     this.requests = requests;
+    this.introductions = introductions;
     this.options = options;
     this.counters = counters;
   }
@@ -66,6 +71,7 @@ export class Connections {
   drop(connection: ClientConnection): void {
     if (connection.closing) return;
     this.slotOfLink.delete(connection.link.id);
+    this.introductions?.remove(connection.slot);
     this.requests.clear(connection.slot);
     connection.shut();
     this.closing.push(connection);
@@ -103,7 +109,7 @@ export class Connections {
     const { allocations } = this.leasing;
     if (!connection.allocated) return true;
     const to = this.sweptSpans + SPANS_PER_TURN;
-    allocations.sweep(connection.link.id, this.sweptSpans, to);
+    allocations.sweep(connection.identity, this.sweptSpans, to);
     this.sweptSpans = to < allocations.spans ? to : 0;
     return this.sweptSpans === 0;
   }
@@ -123,6 +129,7 @@ export class Connections {
       return;
     }
     this.slotOfLink.set(link.id, slot);
+    this.introductions?.add(slot, link.id);
     this.count++;
     this.publishCount();
   }

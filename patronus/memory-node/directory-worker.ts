@@ -3,12 +3,14 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { type Device, listDevices, openDevice } from '../../native/index.js';
 import { Directory } from './directory.js';
 import type { DirectoryOptions } from './options.js';
+import type { Place } from './place.js';
 
 export interface DirectoryWorkerData {
   readonly options: DirectoryOptions;
   /** See PatronusNodeOptions. */
   readonly device: string | undefined;
   readonly allowUnboundedWindows: boolean;
+  readonly place: Place;
   readonly stopWord: Int32Array;
   readonly counters: Float64Array;
 }
@@ -18,6 +20,8 @@ export interface DirectoryReady {
   readonly address: string;
   /** Signal this descriptor after a change of the stop word. */
   readonly channelFd: number;
+  /** Of the node's memory, for Place. */
+  readonly memory: number;
   readonly device: string;
   /** See DeviceAttr. */
   readonly windowBounds: boolean;
@@ -32,7 +36,7 @@ export type DirectoryClosed = 'closed';
  */
 const COMPILER_MS = 250;
 
-const { options, stopWord, counters, ...wanted } = workerData as DirectoryWorkerData;
+const { options, place, stopWord, counters, ...wanted } = workerData as DirectoryWorkerData;
 const device = openFor(options.listen, wanted.device);
 try {
   if (!device.attr.windowBounds && !wanted.allowUnboundedWindows) {
@@ -43,10 +47,11 @@ try {
   if (device.attr.windowScope !== 'pd') {
     throw new Error(`the windows of the device ${device.attr.name} serve one queue pair only`);
   }
-  const directory = new Directory(device, options, stopWord, counters);
+  const directory = new Directory(device, options, stopWord, counters, place);
   const ready: DirectoryReady = {
     address: directory.listener.address,
     channelFd: directory.channel.fd,
+    memory: directory.memory.publish(),
     device: device.attr.name,
     windowBounds: device.attr.windowBounds,
   };

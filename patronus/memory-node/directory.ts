@@ -3,6 +3,7 @@ import {
   type CompletionChannel,
   type CompletionQueue,
   type Device,
+  type HostMemory,
   type Listener,
   nowNs,
   WcStatus,
@@ -13,19 +14,20 @@ import { Allocations } from './allocations.js';
 import { BUFFER_BITS, type ClientConnection, CONTROL_SEND_DEPTH } from './client-connection.js';
 import { ClockPage } from './clock-page.js';
 import { Connections, MAX_DATA_QPS } from './connections.js';
+import { DirectoryLocks } from './directory-locks.js';
 import { Headers } from './headers.js';
+import { Introductions } from './introductions.js';
 import { LeaseTable } from './lease-table.js';
 import { Leasing } from './leasing.js';
 import { LockTable } from './lock-table.js';
-import type { DirectoryOptions } from './options.js';
+import { BATCH_REQUESTS, type DirectoryOptions, leaseIndices } from './options.js';
+import { onlyPlace, type Place, partOf } from './place.js';
 import { policies } from './policy.js';
 import { RequestQueue } from './request-queue.js';
 import { Requests } from './requests.js';
 import { recordLateness, StatIndex } from './stats.js';
 import { WindowWork } from './window-work.js';
 
-/** Requests carried out between two looks at the clock: what a revocation may have to wait for. */
-const BATCH_REQUESTS = 32;
 /** Of them, those of one client while others wait. */
 const CLIENT_REQUESTS = 4;
 /** Leases whose deadline is looked at in one turn. */
@@ -40,17 +42,22 @@ const LONGEST_SLEEP_NS = 100e6;
 const WAKE_NS = 80e3;
 
 /**
- * The serving loop of a memory node: takes the requests of all clients in batches, grants and ends leases, ends what
- * has expired, sleeps until the next request or deadline. It owns its thread.
+ * The serving loop of a memory node, or one of several: takes the requests of all clients in batches, grants and ends leases,
+ * ends what has expired, sleeps until the next request or deadline. It owns its thread.
  */
 export class Directory {
   readonly channel: CompletionChannel;
   readonly listener: Listener;
+  /** The node's memory, which its directories have in common. */
+  readonly memory: HostMemory;
   private readonly sendCq: CompletionQueue;
   private readonly recvCq: CompletionQueue;
   private readonly leases: LeaseTable;
   private readonly allocations: Allocations;
   private readonly clockPage: ClockPage;
+  private readonly locks: DirectoryLocks;
+  /** Whether other directories share the locks. */
+  private readonly shared: boolean;
   private readonly work: WindowWork;
   private readonly leasing: Leasing;
   private readonly queue: RequestQueue;
@@ -79,11 +86,22 @@ export class Directory {
   };
 
   /** `stopWord[0]` becomes 1 (and the channel is signalled) to end the loop; `counters` are those of StatIndex. */
-  constructor(device: Device, options: DirectoryOptions, stopWord: Int32Array, counters: Float64Array) {
+  constructor(
+    device: Device,
+    options: DirectoryOptions,
+    stopWord: Int32Array,
+    counters: Float64Array,
+    place: Place = onlyPlace(options),
+  ) {
     const { maxClients, maxLeases, allocOffset, allocBytes } = options;
+    const part = partOf(options, place);
     this.stopWord = stopWord;
     this.counters = counters;
-    const memory = device.allocMemory(allocOffset + allocBytes);
+    const memory =
+      place.memory === undefined
+        ? device.allocMemory(allocOffset + allocBytes)
+        : device.openMemory(place.memory);
+    this.memory = memory;
     this.channel = device.createChannel();
     this.recvCq = device.createCq(powerOfTwo(maxClients * (MAX_REQUESTS + MAX_DATA_QPS)), this.channel);
     this.sendCq = device.createCq(powerOfTwo(maxClients * (CONTROL_SEND_DEPTH + MAX_DATA_QPS)));
@@ -92,11 +110,16 @@ export class Directory {
     const headers = new Headers(device, this.leases.indices);
     this.clockPage = new ClockPage(device);
     const policy = policies[options.policy];
-    this.allocations = new Allocations(memory, allocOffset, allocBytes, options.shares, policy);
+    this.allocations = new Allocations(memory, allocOffset, part, policy);
+    const indices = leaseIndices(options);
+    const table = new LockTable(place.locks, place.directories * indices, place.secret);
+    this.locks = new DirectoryLocks(table, place.directory * indices, indices);
+    this.shared = place.directories > 1;
+    const introductions = new Introductions(place.introductions);
     this.work = new WindowWork(options.handover && device.attr.rebindBoundWindow, counters);
     this.leasing = new Leasing(
       this.leases,
-      new LockTable(this.leases.indices),
+      this.locks,
       headers,
       this.allocations,
       this.work,
@@ -110,7 +133,10 @@ export class Directory {
       new Accesses(memory, this.leases, headers, this.time),
       this.clockPage,
       this.work,
+      introductions,
       options,
+      place,
+      part,
       counters,
     );
     this.listener = device.listen(
@@ -130,6 +156,7 @@ export class Directory {
       this.listener,
       this.leasing,
       this.queue,
+      place.directory === 0 ? introductions : undefined,
       options,
       counters,
     );
@@ -159,6 +186,9 @@ export class Directory {
     const carriedOut = this.leases.deadlines.isDue(time) ? 0 : this.carryOut();
     if (!busy && expired === 0 && carriedOut === 0 && this.condemned.length === 0) return watched;
     this.publishUse();
+    // A lock must not be another directory's, and that told, before the window of the lease that held it is unbound.
+    if (this.shared && this.locks.pending) this.work.finish();
+    this.locks.settle();
     this.work.post();
     this.leases.settle();
     this.takeSendErrors();

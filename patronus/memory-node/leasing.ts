@@ -3,9 +3,9 @@ import { AcquireFlag, AcquireStatus, ModifyFlag } from '../api.js';
 import { copyNumber, getNumber, HEADER_BYTES, ReplyStatus, takeNumber, Word } from '../wire/messages.js';
 import type { Allocations } from './allocations.js';
 import type { ClientConnection } from './client-connection.js';
+import type { DirectoryLocks } from './directory-locks.js';
 import type { Headers } from './headers.js';
 import { type LeaseTable, NONE } from './lease-table.js';
-import type { LockTable } from './lock-table.js';
 import type { DirectoryOptions } from './options.js';
 import type { WindowWork } from './window-work.js';
 
@@ -30,7 +30,7 @@ const TERM = 2;
 export class Leasing {
   readonly leases: LeaseTable;
   readonly allocations: Allocations;
-  private readonly locks: LockTable;
+  private readonly locks: DirectoryLocks;
   private readonly headers: Headers;
   private readonly work: WindowWork;
   private readonly options: DirectoryOptions;
@@ -41,7 +41,7 @@ export class Leasing {
   /** `time[0]`: now. */
   constructor(
     leases: LeaseTable,
-    locks: LockTable,
+    locks: DirectoryLocks,
     headers: Headers,
     allocations: Allocations,
     work: WindowWork,
@@ -85,7 +85,7 @@ export class Leasing {
     if (lease === NONE) return AcquireStatus.NoMw;
 
     const size = numbers[SIZE]!;
-    const identity = connection.link.id;
+    const identity = connection.identity;
     let offset = numbers[OFFSET]!;
     let piece = NONE;
     const allocates = (flags & AcquireFlag.WithAllocation) !== 0;
@@ -106,7 +106,7 @@ export class Leasing {
     if (allocates) {
       piece = this.allocations.allocate(hint, size, identity, kept);
       if (piece === NONE) {
-        locks.release(lease);
+        locks.giveBack(lease);
         return AcquireStatus.NoMem;
       }
       offset = this.allocations.offsetOf(piece);
@@ -115,7 +115,7 @@ export class Leasing {
     leases.size[lease] = size;
     const status = this.bind(connection, lease, write, flags, connection.replies, at);
     if (status !== AcquireStatus.Success) {
-      locks.release(lease);
+      locks.giveBack(lease);
       if (allocates) this.allocations.free(piece);
       return status;
     }
@@ -215,7 +215,7 @@ export class Leasing {
     if (leases.writable[lease] === 1 || (old === NONE && region === undefined))
       return AcquireStatus.InvalidErr;
     const piece = this.allocations.pieceAt(offset, size);
-    if (!this.allocations.mayLease(connection.link.id, offset, size, true, piece))
+    if (!this.allocations.mayLease(connection.identity, offset, size, true, piece))
       return AcquireStatus.DeniedErr;
     if (region !== undefined) {
       const wider = registered(connection, offset, size, WRITE_ACCESS);
@@ -269,7 +269,7 @@ export class Leasing {
   /** Free the piece that begins at `offset` (and was allocated with `size`), if this client may. */
   deallocate(connection: ClientConnection, offset: number, size?: number): boolean {
     const { allocations } = this;
-    const piece = allocations.freeable(offset, connection.link.id);
+    const piece = allocations.freeable(offset, connection.identity);
     if (piece === NONE || (size !== undefined && !allocations.fits(piece, size))) return false;
     allocations.free(piece);
     return true;

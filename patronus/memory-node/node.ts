@@ -1,14 +1,12 @@
-import { once } from 'node:events';
-import { Worker } from 'node:worker_threads';
-import { signalChannel } from '../../native/index.js';
-import { PatronusError, PatronusErrorCode } from '../errors.js';
 import type { Keeper } from '../keeper/api.js';
+import { addressEnd, listenAddress } from '../wire/addresses.js';
 import type { Share } from './allocations.js';
 import { SPAN_BYTES } from './allocator.js';
-import type { DirectoryClosed, DirectoryReady, DirectoryWorkerData } from './directory-worker.js';
+import { DirectoryThread } from './directory-thread.js';
 import type { DirectoryOptions } from './options.js';
+import { commonPlace, type Place } from './place.js';
 import { type PolicyName, policies } from './policy.js';
-import { type NodeStats, readStats, STATS_LENGTH } from './stats.js';
+import { type NodeStats, readStats } from './stats.js';
 
 export interface PatronusNodeOptions {
   /** 0..65535. Default 0. */
@@ -33,16 +31,22 @@ export interface PatronusNodeOptions {
   readonly handover?: boolean;
   /** Take the window next that was given back last, rather than first. Default true; off to measure it. */
   readonly lastWindowFirst?: boolean;
-  /** Leases that can be alive at once. Default 65,536. */
+  /**
+   * Threads that serve clients' requests, 1 to 16: each grants leases on its part of the allocation buffer, and one of them, for
+   * each client another one, on everything else. So grants scale with cores, and one that is busy does not stop the
+   * others. The parts are equal, and no allocation can be larger than one. Default 1.
+   */
+  readonly directories?: number;
+  /** Leases that can be alive at once, of each directory. Default 65,536. */
   readonly maxLeases?: number;
-  /** Of them, those of one client. Default 16,384. */
+  /** Of them, those of one client, of each directory. Default 16,384. */
   readonly maxLeasesPerClient?: number;
   /** Connections at once. Default 64. */
   readonly maxClients?: number;
   /**
    * Serve clients of other processes instead of those of this one. `unix:PATH`: over shared memory; the socket is for this
    * user's processes only. `ib:HOST:PORT`: over an RDMA device, for clients of any host; connections are set up over TCP,
-   * with everybody who reaches that port.
+   * with everybody who reaches that port. Directory i > 0 listens at PATH.i, or at the i-th port after PORT.
    */
   readonly listen?: string;
   /** The RDMA device for an address `ib:HOST:PORT`, as openDevice() names it. Default: the first. */
@@ -52,11 +56,13 @@ export interface PatronusNodeOptions {
    * lease then reaches all memory of the node. For tests and measurements; every start warns of it. Default false.
    */
   readonly allowUnboundedWindows?: boolean;
-  /** Threads that execute the one-sided operations of such clients. Default 1. */
+  /** Threads that execute the one-sided operations of such clients, for each directory. Default 1. */
   readonly engineThreads?: number;
   /** The node joins it under its id while it runs. It stays the caller's to close. */
   readonly keeper?: Keeper;
 }
+
+const MAX_DIRECTORIES = 16;
 
 /** What a client needs to connect; can be sent to other threads of the process. */
 export interface NodeEndpoint {
@@ -64,16 +70,12 @@ export interface NodeEndpoint {
   readonly address: string;
 }
 
-/** A memory node of this process: memory that clients reach one-sided, and a thread that grants leases on it. */
+/** A memory node of this process: memory that clients reach one-sided, and threads that grant leases on it. */
 export class PatronusNode implements AsyncDisposable {
   readonly endpoint: NodeEndpoint;
-  private readonly worker: Worker;
-  private readonly stopWord: Int32Array;
-  private readonly counters: Float64Array;
-  private readonly channelFd: number;
   /** Resolves once the node was closed, rejects if it fails. */
   readonly ended: Promise<void>;
-  private running = true;
+  private readonly directories: readonly DirectoryThread[];
 
   /**
    * Start a memory node; resolves when clients can connect. It does not keep the process alive.
@@ -82,29 +84,19 @@ export class PatronusNode implements AsyncDisposable {
    * Keeper.joinAsNode() rejects with.
    */
   static async start(options: PatronusNodeOptions = {}): Promise<PatronusNode> {
-    const directory = directoryOptions(options);
-    const stopWord = new Int32Array(new SharedArrayBuffer(4));
-    const counters = new Float64Array(new SharedArrayBuffer(8 * STATS_LENGTH));
-    const { device, allowUnboundedWindows = false } = options;
-    const workerData: DirectoryWorkerData = {
-      options: directory,
-      device,
-      allowUnboundedWindows,
-      stopWord,
-      counters,
-    };
-    const worker = new Worker(new URL('./directory-worker.js', import.meta.url), { workerData });
-    const ready = await started(worker, options.listen);
-    worker.unref();
+    const checked = directoryOptions(options);
+    const directories = integer('directories', options.directories ?? 1, 1, MAX_DIRECTORIES);
+    const threads = await startDirectories(checked, directories, options);
+    const [{ ready }] = threads as [DirectoryThread];
     if (!ready.windowBounds) {
       process.emitWarning(
-        `memory node ${directory.nodeId}: the device ${ready.device} does not hold accesses to the bounds of memory windows; whoever has a lease reaches all memory of the node`,
+        `memory node ${checked.nodeId}: the device ${ready.device} does not hold accesses to the bounds of memory windows; whoever has a lease reaches all memory of the node`,
         { code: 'PATRONUS_UNBOUNDED_WINDOWS' },
       );
     }
-    const node = new PatronusNode(directory.nodeId, worker, ready, stopWord, counters, options.keeper);
+    const node = new PatronusNode(checked.nodeId, threads, options.keeper);
     try {
-      await options.keeper?.joinAsNode(directory.nodeId, ready.address);
+      await options.keeper?.joinAsNode(checked.nodeId, ready.address);
     } catch (error) {
       await node.close();
       throw error;
@@ -112,48 +104,30 @@ export class PatronusNode implements AsyncDisposable {
     return node;
   }
 
-  private constructor(
-    nodeId: number,
-    worker: Worker,
-    ready: DirectoryReady,
-    stopWord: Int32Array,
-    counters: Float64Array,
-    keeper: Keeper | undefined,
-  ) {
-    this.endpoint = { nodeId, address: ready.address };
-    this.worker = worker;
-    this.stopWord = stopWord;
-    this.counters = counters;
-    this.channelFd = ready.channelFd;
-    const stopped = new Promise<void>((resolve, reject) => {
-      worker.once('error', reject);
-      worker.once('exit', resolve);
-      worker.on('message', (message: DirectoryClosed) => {
-        if (message === 'closed') resolve();
-      });
-    }).finally(() => {
-      this.running = false;
-    });
+  private constructor(nodeId: number, directories: readonly DirectoryThread[], keeper: Keeper | undefined) {
+    this.endpoint = { nodeId, address: directories[0]!.ready.address };
+    this.directories = directories;
     // However it ends: nobody finds it any more.
-    this.ended = stopped.finally(() => keeper?.leave());
-    // Without somebody waiting for it the failure shows at the clients, as a lost connection, and at close().
+    this.ended = allEnded(directories).finally(() => keeper?.leave());
     this.ended.catch(() => {});
   }
 
-  /** Counters since the start, and what is in use now. */
+  /** Counters since the start, and what is in use now: of all directories together. */
   stats(): NodeStats {
-    return readStats(this.counters);
+    return readStats(this.directories.map(({ counters }) => counters));
+  }
+
+  /** The same of each directory. */
+  directoryStats(): NodeStats[] {
+    return this.directories.map(({ counters }) => readStats([counters]));
   }
 
   /**
-   * End all leases and connections, give the memory back. Rejects with the reason if the node had failed before. The thread
-   * stays, idle, for another quarter of a second, and the process with it unless it is told to exit.
+   * End all leases and connections, give the memory back. Rejects with the reason if the node had failed before. The threads
+   * stay, idle, for another quarter of a second, and the process with them unless it is told to exit.
    */
   async close(): Promise<void> {
-    if (this.running && Atomics.exchange(this.stopWord, 0, 1) === 0) {
-      this.worker.ref();
-      signalChannel(this.channelFd);
-    }
+    for (const directory of this.directories) directory.stop();
     await this.ended;
   }
 
@@ -162,18 +136,40 @@ export class PatronusNode implements AsyncDisposable {
   }
 }
 
-/** What the directory says once clients can connect. */
-async function started(worker: Worker, listen: string | undefined): Promise<DirectoryReady> {
+/** Directory 0 comes last: whoever reaches it can reach the others. The first one to start has the memory. */
+async function startDirectories(
+  options: DirectoryOptions,
+  directories: number,
+  { device, allowUnboundedWindows = false }: PatronusNodeOptions,
+): Promise<DirectoryThread[]> {
+  const common = commonPlace(options, directories);
+  const threads: DirectoryThread[] = [];
   try {
-    const [ready] = (await once(worker, 'message')) as [DirectoryReady];
-    return ready;
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    const where = listen === undefined ? '' : ` at ${listen}`;
-    throw new PatronusError(PatronusErrorCode.LISTEN, `the memory node could not start${where}: ${why}`, {
-      cause,
-    });
+    for (let directory = directories - 1; directory >= 0; directory--) {
+      const others = threads.map(({ ready }) => addressEnd(ready.address));
+      const memory = threads[0]?.ready.memory;
+      const place: Place = { ...common, directory, memory, others };
+      const own = { ...options, listen: listenAddress(options.listen, directory) };
+      threads.unshift(await DirectoryThread.start({ options: own, device, allowUnboundedWindows, place }));
+    }
+    return threads;
+  } catch (error) {
+    for (const thread of threads) thread.stop();
+    await Promise.allSettled(threads.map(({ ended }) => ended));
+    throw error;
   }
+}
+
+/** A node without one of its directories is none: with the first one all end. Rejects with the first failure. */
+async function allEnded(directories: readonly DirectoryThread[]): Promise<void> {
+  const ends = directories.map(({ ended }) =>
+    ended.finally(() => {
+      for (const directory of directories) directory.stop();
+    }),
+  );
+  const outcomes = await Promise.allSettled(ends);
+  const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
 }
 
 function directoryOptions(options: PatronusNodeOptions): DirectoryOptions {

@@ -20,3 +20,11 @@ export interface DirectoryOptions {
   readonly listen: string | undefined;
   readonly engineThreads: number;
 }
+
+/** Requests carried out between two looks at the clock: what a revocation may have to wait for. */
+export const BATCH_REQUESTS = 32;
+
+/** Indices of a directory's lease table: those that a batch releases rest. */
+export function leaseIndices(options: DirectoryOptions): number {
+  return options.maxLeases + BATCH_REQUESTS;
+}

@@ -1,4 +1,3 @@
-import { randomInt } from 'node:crypto';
 import { Access, nowNs } from '../../native/index.js';
 import { AcquireFlag, AcquireStatus } from '../api.js';
 import { MOST_PUBLISH_NS } from '../wire/clock-page.js';
@@ -6,7 +5,6 @@ import {
   clearMessage,
   getNumber,
   head,
-  MAX_REQUESTS,
   MESSAGE_BYTES,
   MESSAGE_WORDS,
   MessageType,
@@ -16,11 +14,15 @@ import {
   Word,
 } from '../wire/messages.js';
 import type { Accesses } from './accesses.js';
+import type { Part } from './allocations.js';
+import { SPAN_BYTES } from './allocator.js';
 import type { ClientConnection } from './client-connection.js';
 import type { ClockPage } from './clock-page.js';
+import type { Introductions } from './introductions.js';
 import { NONE } from './lease-table.js';
 import type { Leasing } from './leasing.js';
 import type { DirectoryOptions } from './options.js';
+import type { Place } from './place.js';
 import { StatIndex } from './stats.js';
 import type { WindowWork } from './window-work.js';
 
@@ -28,13 +30,14 @@ const REMOTE_ACCESS = Access.REMOTE_READ | Access.REMOTE_WRITE | Access.REMOTE_A
 
 /** Reads requests, has them carried out, and writes the replies. */
 export class Requests {
-  /** Tells this memory from that of an earlier or later node at the same address. */
-  private readonly incarnation = randomInt(2 ** 32);
   private readonly leasing: Leasing;
   private readonly accesses: Accesses;
   private readonly clockPage: ClockPage;
   private readonly work: WindowWork;
+  private readonly introductions: Introductions;
   private readonly options: DirectoryOptions;
+  private readonly place: Place;
+  private readonly part: Part;
   private readonly counters: Float64Array;
 
   constructor(
@@ -42,14 +45,20 @@ export class Requests {
     accesses: Accesses,
     clockPage: ClockPage,
     work: WindowWork,
+    introductions: Introductions,
     options: DirectoryOptions,
+    place: Place,
+    part: Part,
     counters: Float64Array,
   ) {
     this.leasing = leasing;
     this.accesses = accesses;
     this.clockPage = clockPage;
     this.work = work;
+    this.introductions = introductions;
     this.options = options;
+    this.place = place;
+    this.part = part;
     this.counters = counters;
   }
 
@@ -115,6 +124,8 @@ export class Requests {
         return this.publishClock(connection, at);
       case MessageType.HELLO:
         return this.hello(connection, at);
+      case MessageType.DIRECTORY:
+        return this.tellDirectory(connection, at);
       default:
         return this.malformed();
     }
@@ -131,15 +142,41 @@ export class Requests {
   }
 
   private hello(connection: ClientConnection, at: number): number {
+    const { place, part } = this;
     const reply = connection.replies;
+    if (place.directory > 0 && !this.introduce(connection, at)) return ReplyStatus.INVALID;
     reply[at + Word.LEASE_INDEX] = this.options.nodeId;
-    reply[at + Word.LEASE_GENERATION] = MAX_REQUESTS;
+    reply[at + Word.DIRECTORY] = place.directory | (place.directories << 16);
     putNumber(reply, at + Word.OFFSET, this.options.leaseBytes);
     putNumber(reply, at + Word.SIZE, this.options.allocOffset);
     putNumber(reply, at + Word.BEGIN, this.options.allocBytes);
-    putNumber(reply, at + Word.IDENTITY, connection.link.id);
+    putNumber(reply, at + Word.IDENTITY, connection.identity);
     reply[at + Word.RKEY] = connection.universalRkey;
-    reply[at + Word.INCARNATION] = this.incarnation;
+    reply[at + Word.INCARNATION] = place.incarnation;
+    reply[at + Word.PART_SPANS] = part.bytes / SPAN_BYTES;
+    reply[at + Word.PART_START] = (part.offset - this.options.allocOffset) / SPAN_BYTES;
+    return ReplyStatus.OK;
+  }
+
+  /** A client that directory 0 knows; false if it does not. Not when it has memory already, as somebody else. */
+  private introduce(connection: ClientConnection, at: number): boolean {
+    if (connection.identity !== connection.link.id || connection.allocated) return false;
+    const identity = this.introductions.identityOf(connection.requests, at + Word.SECRET);
+    if (identity === 0) return false;
+    connection.identity = identity;
+    return true;
+  }
+
+  /** Where another directory is, and by which secret it will know this client. */
+  private tellDirectory(connection: ClientConnection, at: number): number {
+    const { directory, directories, others } = this.place;
+    const wanted = connection.requests[at + Word.LEASE_INDEX]!;
+    if (directory !== 0 || wanted < 1 || wanted >= directories) return ReplyStatus.INVALID;
+    const reply = connection.replies;
+    reply[at + Word.ADDRESS_END] = others[wanted - 1]!;
+    // Clients that come one after the other are at home in different directories.
+    reply[at + Word.HOME] = connection.slot % directories;
+    this.introductions.tell(connection.slot, reply, at + Word.TOLD_SECRET);
     return ReplyStatus.OK;
   }
 
@@ -170,7 +207,7 @@ export class Requests {
     if ((flags & ~AcquireFlag.KeepAllocation) !== 0 || !allocations.hasHint(hint))
       return AcquireStatus.InvalidErr;
     if (!(size >= 1)) return AcquireStatus.AddressOutOfRangeErr;
-    const piece = allocations.allocate(hint, size, connection.link.id, flags !== 0);
+    const piece = allocations.allocate(hint, size, connection.identity, flags !== 0);
     if (piece === NONE) return AcquireStatus.NoMem;
     if (flags === 0) connection.allocated = true;
     putNumber(connection.replies, at + Word.OFFSET, allocations.offsetOf(piece));
@@ -186,7 +223,7 @@ export class Requests {
 
   private keep(connection: ClientConnection, at: number): number {
     const offset = getNumber(connection.requests, at + Word.OFFSET);
-    return this.leasing.allocations.keep(offset, connection.link.id) ? ReplyStatus.OK : ReplyStatus.INVALID;
+    return this.leasing.allocations.keep(offset, connection.identity) ? ReplyStatus.OK : ReplyStatus.INVALID;
   }
 
   private grant(connection: ClientConnection, at: number): number {
@@ -195,6 +232,6 @@ export class Requests {
     const grantee = getNumber(request, at + Word.GRANTEE);
     const { allocations } = this.leasing;
     if (!(grantee >= 0)) return ReplyStatus.INVALID;
-    return allocations.grant(offset, connection.link.id, grantee) ? ReplyStatus.OK : ReplyStatus.INVALID;
+    return allocations.grant(offset, connection.identity, grantee) ? ReplyStatus.OK : ReplyStatus.INVALID;
   }
 }

@@ -1,4 +1,4 @@
-/** Counters of a memory node, written by the directory's thread and read by others: one shared Float64Array. */
+/** Counters of a directory of a memory node, written by its thread and read by others: one shared Float64Array. */
 export const StatIndex = {
   connections: 0,
   liveLeases: 1,
@@ -23,6 +23,9 @@ const BUCKET_NS = 250;
 const BUCKETS = 100;
 
 export const STATS_LENGTH = COUNTERS + BUCKETS;
+
+/** Of these the largest is that of the node. */
+const LARGEST: readonly number[] = [StatIndex.connections, StatIndex.latenessMaxNs];
 
 export type NodeStats = { readonly [name in keyof typeof StatIndex]: number } & {
   /** How many leases were revoked how late, for each range that any were in; in the order of `belowNs`. */
@@ -59,7 +62,15 @@ export function latenessQuantile(stats: NodeStats, quantile: number): number {
   return 0;
 }
 
-export function readStats(counters: Float64Array): NodeStats {
+/** Of several directories together: a client is connected to each of them, so that number is the largest. */
+export function readStats(ofEach: readonly Float64Array[]): NodeStats {
+  const counters = new Float64Array(STATS_LENGTH);
+  for (let index = 0; index < STATS_LENGTH; index++) {
+    const values = ofEach.map((each) => each[index]!);
+    counters[index] = LARGEST.includes(index)
+      ? Math.max(...values)
+      : values.reduce((sum, value) => sum + value, 0);
+  }
   const entries = Object.entries(StatIndex).map(([name, index]) => [name, counters[index]] as const);
   const lateness: LatenessBucket[] = [];
   for (let bucket = 0; bucket < BUCKETS; bucket++) {

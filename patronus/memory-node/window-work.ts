@@ -14,6 +14,8 @@ export class WindowWork {
   private dirtyCount = 0;
   private readonly handover: boolean;
   private readonly counters: Float64Array;
+  /** Whether the window work of the batch has been posted. */
+  private worked = false;
 
   constructor(handover: boolean, counters: Float64Array) {
     this.handover = handover;
@@ -86,13 +88,20 @@ export class WindowWork {
     return this.dirtyCount > 0;
   }
 
+  /** Have the window work of the batch done when this returns, before anything else of it is sent. */
+  finish(): void {
+    this.postWork(true);
+    this.worked = true;
+  }
+
   /**
    * Send the batch: all window work first, then the answers. No answer leaves before the window work of every client is
    * done: memory, or a lock, that one client gave back and another got in this batch must not be open to both when the
-   * second hears of it.
+   * second hears of it. Those of a single client follow its window work in the same queue, which executes in order: one doorbell.
    */
   post(): void {
-    this.postWork();
+    if (!this.worked) this.postWork(this.dirtyCount > 1);
+    this.worked = false;
     this.postAnswers();
   }
 
@@ -101,9 +110,7 @@ export class WindowWork {
    * at once, so the rings, deeper than a batch, are never full, and the work is done when this returns. A provider that
    * executes later has to be waited for here.
    */
-  private postWork(): void {
-    // The answers of a single client follow its window work in the same queue, which executes in order: one doorbell.
-    const ring = this.dirtyCount > 1;
+  private postWork(ring: boolean): void {
     for (let d = 0; d < this.dirtyCount; d++) {
       const connection = this.dirty[d]!;
       const { windows, unbinds } = connection;

@@ -48,18 +48,26 @@
  *   8, 9  how long, ns
  *                                              12: rkey of the page
  *
+ *         DIRECTORY: where another directory of the node is; of directory 0 only
+ *   2     which, from 1                        what its address ends in: see addresses.ts
+ *   3                                          the directory where this client is at home
+ *   4, 5                                       a secret, by which the others know this client
+ *
  *         HELLO
  *   2                                          node id
- *   3                                          most requests under way
+ *   3                                          directory | directories << 16
  *   4, 5                                       bytes of the lease buffer
  *   6, 7                                       offset of the allocation buffer
  *   8, 9                                       bytes of it
  *   10,11                                      the client's identity
  *   12                                         rkey of all memory (0: not given away)
+ *   13                                         incarnation of the node
+ *   14,15                                      this directory's part of the allocation buffer, in spans of 64 KiB: start, length
+ *   8, 9  not to directory 0: the secret
  */
 export const MESSAGE_BYTES = 64;
 export const MESSAGE_WORDS = MESSAGE_BYTES / 4;
-export const WIRE_VERSION = 2;
+export const WIRE_VERSION = 3;
 
 export const MessageType = {
   HELLO: 1,
@@ -78,6 +86,7 @@ export const MessageType = {
   CAS: 14,
   FAA: 15,
   COPY: 16,
+  DIRECTORY: 17,
   CLOCK: 32,
 } as const;
 
@@ -108,6 +117,11 @@ export const Word = {
   LEASE_INDEX: 2,
   LEASE_GENERATION: 3,
   QP_ACCESS: 3,
+  /** Of a reply. */
+  ADDRESS_END: 2,
+  DIRECTORY: 3,
+  HOME: 3,
+  TOLD_SECRET: 4,
   OFFSET: 4,
   SIZE: 6,
   BEGIN: 8,
@@ -123,6 +137,7 @@ export const Word = {
   /** Of a request. */
   HINT: 10,
   TO_OFFSET: 10,
+  SECRET: 8,
   LOCK_KEY: 12,
   GRANTEE: 12,
   /** Of a reply. */
@@ -130,6 +145,8 @@ export const Word = {
   HEADER_RKEY: 13,
   INCARNATION: 13,
   HEADER_ADDRESS: 14,
+  PART_START: 14,
+  PART_SPANS: 15,
 } as const;
 
 const TWO_32 = 4294967296;

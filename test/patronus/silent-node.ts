@@ -103,7 +103,10 @@ export class SilentNode {
       },
     };
     if (type === MessageType.HELLO) {
-      request.answer(0, (reply) => putNumber(reply, Word.OFFSET, 65536));
+      request.answer(0, (reply) => {
+        reply[Word.DIRECTORY] = 1 << 16;
+        putNumber(reply, Word.OFFSET, 65536);
+      });
       return;
     }
     this.requests.push(request);

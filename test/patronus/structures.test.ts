@@ -5,7 +5,7 @@ import { Allocations } from '../../patronus/memory-node/allocations.js';
 import { SPAN_BYTES } from '../../patronus/memory-node/allocator.js';
 import { DeadlineHeap } from '../../patronus/memory-node/deadline-heap.js';
 import { LeaseTable, NONE } from '../../patronus/memory-node/lease-table.js';
-import { LockTable } from '../../patronus/memory-node/lock-table.js';
+import { LockTable, lockBytes } from '../../patronus/memory-node/lock-table.js';
 import { policies } from '../../patronus/memory-node/policy.js';
 import { RequestQueue } from '../../patronus/memory-node/request-queue.js';
 import {
@@ -40,8 +40,13 @@ test.each([1, 2, 3])('deadlines come out as from a sorted list, seed %i', (seed)
 });
 
 test('an owner is known by all of its number, which over some links has more than 32 bits', () => {
-  const memory = { buffer: new ArrayBuffer(0), byteLength: 0, close: () => {} };
-  const allocations = new Allocations(memory, 0, 4 * SPAN_BYTES, [], policies.open);
+  const memory = { buffer: new ArrayBuffer(0), byteLength: 0, publish: () => 0, close: () => {} };
+  const allocations = new Allocations(
+    memory,
+    0,
+    { offset: 0, bytes: 4 * SPAN_BYTES, shares: [] },
+    policies.open,
+  );
   const owner = 2 ** 32;
   for (const size of [64, SPAN_BYTES]) {
     const piece = allocations.allocate(0, size, owner, false);
@@ -59,9 +64,10 @@ test.each([1, 2, 3, 4])('pieces never overlap, and only true frees count, seed %
   const base = 4 * SPAN_BYTES;
   const spans = 32;
   const share = 20;
-  const memory = { buffer: new ArrayBuffer(0), byteLength: 0, close: () => {} };
+  const memory = { buffer: new ArrayBuffer(0), byteLength: 0, publish: () => 0, close: () => {} };
   const shares = [{ hint: 7, bytes: (spans - share) * SPAN_BYTES }];
-  const allocations = new Allocations(memory, base, spans * SPAN_BYTES, shares, policies.open);
+  const part = { offset: base, bytes: spans * SPAN_BYTES, shares };
+  const allocations = new Allocations(memory, base, part, policies.open);
   const pieces = new Map<number, { size: number; owner: number; kept: boolean; users: number }>();
   /** Freed while leases were in them: not free yet. */
   const leaving = new Map<number, { size: number; piece: number; users: number }>();
@@ -156,7 +162,7 @@ test.each([1, 2, 3, 4])('pieces never overlap, and only true frees count, seed %
 test.each([1, 2])('a lock has one holder, whatever else comes and goes, seed %i', (seed) => {
   const next = random(seed);
   const leases = 50;
-  const locks = new LockTable(leases, seed);
+  const locks = new LockTable(new SharedArrayBuffer(lockBytes(leases)), leases, seed);
   const holders = new Map<number, number>();
   const keys = new Map<number, number>();
   for (let step = 0; step < 30_000; step++) {
@@ -167,7 +173,7 @@ test.each([1, 2])('a lock has one holder, whatever else comes and goes, seed %i'
       keys.delete(lease);
     } else {
       const key = Math.floor(next() * 60) * (next() < 0.5 ? 1 : 2 ** 40);
-      expect(locks.take(key, lease)).toBe(!holders.has(key));
+      expect(locks.take(key, lease)).toBe(holders.get(key) ?? NONE);
       if (!holders.has(key)) {
         holders.set(key, lease);
         keys.set(lease, key);
@@ -175,7 +181,7 @@ test.each([1, 2])('a lock has one holder, whatever else comes and goes, seed %i'
     }
   }
   for (let lease = 0; lease < leases; lease++) locks.release(lease);
-  for (let lease = 0; lease < leases; lease++) expect(locks.take(lease, lease)).toBe(true);
+  for (let lease = 0; lease < leases; lease++) expect(locks.take(lease, lease)).toBe(NONE);
 });
 
 test('requests are taken in turns, a few of each client', () => {
@@ -274,15 +280,15 @@ test('lateness is counted in ranges that hold it', () => {
     const counters = new Float64Array(STATS_LENGTH);
     const lateness = 10 ** (next() * 10);
     record(counters, lateness);
-    const [bucket] = readStats(counters).lateness;
+    const [bucket] = readStats([counters]).lateness;
     expect(bucket!.count).toBe(1);
     expect(bucket!.belowNs).toBeGreaterThan(lateness);
     expect(bucket!.belowNs).toBeLessThanOrEqual(lateness * 1.25 + 250);
-    expect(latenessQuantile(readStats(counters), 0.99)).toBe(bucket!.belowNs);
+    expect(latenessQuantile(readStats([counters]), 0.99)).toBe(bucket!.belowNs);
   }
   const counters = new Float64Array(STATS_LENGTH);
   for (let i = 0; i < 100; i++) record(counters, i < 99 ? 600 : 1e12);
-  const stats = readStats(counters);
+  const stats = readStats([counters]);
   expect([latenessQuantile(stats, 0.99), latenessQuantile(stats, 1)]).toEqual([
     750,
     Number.POSITIVE_INFINITY,
