@@ -72,6 +72,8 @@ export const AcquireFlag = {
    * RwFlag.UseUniversalRkey.
    */
   NoRpc: 128,
+  /** Take the times of the acquire's steps: see {@link AcquireResult.trace}. */
+  EnableTrace: 256,
 } as const;
 
 /** How a lease is relinquished. */
@@ -104,7 +106,30 @@ export const RwFlag = {
    * are, each of at most 4 KiB; not what this client has written under the lease since. Others' writes are not noticed.
    */
   WithCache: 8,
+  /** Take the times of the access's steps, in a batch those of the whole batch: see {@link Lease.trace}. */
+  EnableTrace: 16,
 } as const;
+
+/** A step of a call that is traced. */
+export interface TraceStep {
+  /**
+   * Of an acquire: `written`, the request is in its message buffer (until then it waited for one); `posted`, the NIC has it;
+   * `granted`, the memory node began to carry it out, by its own clock and so good to within epsilonNs; `answered`, the reply has
+   * come, before which the windows of the buffer and of the header were bound.
+   * Of an access or a batch: `checked`, the term was looked at by this client's clock; `posted`, the NIC has it, for a second time if a
+   * queue pair broke before it was executed; `completed`, its completion was taken.
+   */
+  readonly name: 'written' | 'posted' | 'granted' | 'answered' | 'checked' | 'completed';
+  /** After the begin of the call, ns. */
+  readonly ns: number;
+}
+
+/** The steps of one call, made with EnableTrace, in the order of their times. */
+export interface Trace {
+  /** When the call was made, this client's clock, ns. */
+  readonly beginNs: number;
+  readonly steps: readonly TraceStep[];
+}
 
 /** Where memory is: a node and a byte offset below 2^48 in what that node exposes. */
 export interface GlobalAddress {
@@ -165,6 +190,8 @@ export interface Lease extends AsyncDisposable {
    * connection is lost, which ends its leases.
    */
   readonly live: boolean;
+  /** Of the last call on this lease, its acquire included, that was made with EnableTrace and has ended; undefined without one. */
+  readonly trace?: Trace | undefined;
   read(offset: number, size: number): Promise<Uint8Array>;
   write(offset: number, bytes: Uint8Array): Promise<void>;
   /** Returns the old value; the swap happened if it equals `expected`. */
@@ -198,6 +225,8 @@ export interface AllocateResult {
 export interface AcquireResult {
   readonly status: AcquireStatus;
   readonly lease: Lease | undefined;
+  /** With AcquireFlag.EnableTrace: the steps that were taken. Not for a request that was answered by this client itself. */
+  readonly trace?: Trace | undefined;
 }
 
 /**

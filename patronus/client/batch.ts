@@ -3,6 +3,7 @@ import { type Batch, type Lease, type MaybePromise, type RdmaBuffer, RetCode, Rw
 import { RegisteredBuffer } from './buffers.js';
 import { LeaseHandle } from './lease.js';
 import type { NodeConnection } from './node-connection.js';
+import { Tracer } from './tracer.js';
 
 export const MAX_BATCH = 16;
 
@@ -14,6 +15,9 @@ export class OperationBatch implements Batch {
   outcome: RetCode | undefined;
   /** Told when the outcome is known, if the commit had to wait for it. */
   resolve: ((status: RetCode) => void) | undefined;
+  /** If one of the operations is traced. */
+  tracer: Tracer | undefined;
+  private readonly traced: LeaseHandle[] = [];
   private readonly node: NodeConnection;
   /** The first deadline that the operations depend on by this client's own check. */
   private deadlineNs = Number.POSITIVE_INFINITY;
@@ -117,9 +121,12 @@ export class OperationBatch implements Batch {
     this.executed = 0;
     if (this.count === 0) return RetCode.Ok;
     if (this.pastDeadline) {
+      this.tracer?.mark('checked');
+      if (this.tracer !== undefined) this.handOver();
       this.reset();
       return RetCode.LeaseLocalExpiredErr;
     }
+    this.tracer?.mark('checked');
     this.submitted = true;
     this.outcome = undefined;
     this.node.submit(this);
@@ -130,12 +137,16 @@ export class OperationBatch implements Batch {
     if (this.submitted) throw new TypeError('the batch is under way');
     this.count = 0;
     this.deadlineNs = Number.POSITIVE_INFINITY;
+    if (this.tracer === undefined) return;
+    this.tracer = undefined;
+    this.traced.length = 0;
   }
 
   /** The NIC or the connection has spoken: the first `executed` operations took effect. */
   complete(outcome: RetCode, executed: number): void {
     this.outcome = outcome;
     this.executed = executed;
+    this.tracer?.mark('completed');
     const { resolve } = this;
     if (resolve === undefined) return;
     this.resolve = undefined;
@@ -179,8 +190,18 @@ export class OperationBatch implements Batch {
 
   private finish(): RetCode {
     this.submitted = false;
+    if (this.tracer !== undefined) this.handOver();
     this.reset();
     return this.outcome!;
+  }
+
+  private record(lease: LeaseHandle): void {
+    this.tracer ??= new Tracer();
+    this.traced.push(lease);
+  }
+
+  private handOver(): void {
+    for (let i = 0; i < this.traced.length; i++) this.traced[i]!.trace = this.tracer;
   }
 
   private prepare(
@@ -221,6 +242,7 @@ export class OperationBatch implements Batch {
     this.rkey[at] = rkey;
     this.remoteAddr[at] = remote;
     this.count = at + 1;
+    if ((flags & RwFlag.EnableTrace) !== 0) this.record(lease);
     return RetCode.Ok;
   }
 }

@@ -2,6 +2,7 @@ import type { CompletionQueue, QueuePair } from '../../native/index.js';
 import { WcStatus } from '../../native/index.js';
 import { PatronusError, PatronusErrorCode } from '../errors.js';
 import { clearMessage, MESSAGE_BYTES, MESSAGE_WORDS, Word } from '../wire/messages.js';
+import type { Tracer } from './tracer.js';
 
 /** Requests under way at once per client; more wait here. Half of what the node takes, so that it always has room. */
 export const MAX_CALLS = 32;
@@ -13,6 +14,7 @@ interface Call {
   readonly fail: (error: PatronusError) => void;
   /** What to do with a reply that comes when nobody waits for it any more. */
   readonly late: ((words: Uint32Array, at: number) => void) | undefined;
+  readonly tracer: Tracer | undefined;
   abandoned: boolean;
 }
 
@@ -51,7 +53,12 @@ export class Calls {
    * Send what `fill` writes; resolves to what `take` makes of the reply, synchronously with its arrival. `late` gets it instead
    * if it comes after the time-out.
    */
-  call<T>(fill: Call['fill'], take: (words: Uint32Array, at: number) => T, late?: Call['take']): Promise<T> {
+  call<T>(
+    fill: Call['fill'],
+    take: (words: Uint32Array, at: number) => T,
+    late?: Call['take'],
+    tracer?: Tracer,
+  ): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const call: Call = {
         madeAtMs: performance.now(),
@@ -59,6 +66,7 @@ export class Calls {
         take: (words, at) => resolve(take(words, at)),
         fail: reject,
         late,
+        tracer,
         abandoned: false,
       };
       if (this.freeSlots.length > 0) this.send(call);
@@ -114,8 +122,10 @@ export class Calls {
     call.fill(this.words, at);
     this.sequence = (this.sequence + 1) & 0x3ffffff;
     this.words[at + Word.REQUEST_ID] = ((this.sequence << 5) | slot) >>> 0;
+    call.tracer?.mark('written');
     this.qp.postSend(slot, 0, slot * MESSAGE_BYTES, this.lkey, MESSAGE_BYTES);
     this.qp.doorbell();
+    call.tracer?.mark('posted');
   }
 
   private answer(at: number): void {

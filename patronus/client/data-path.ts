@@ -166,6 +166,7 @@ export class DataPath {
     pair.underWay += batch.count;
     batch.post(pair.qp, slot << OPERATION_BITS);
     pair.qp.doorbell();
+    batch.tracer?.mark('posted');
     return true;
   }
 

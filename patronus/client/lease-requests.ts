@@ -12,6 +12,7 @@ import {
 import { getNumber, MessageType, putNumber, ReplyStatus, Word } from '../wire/messages.js';
 import { LeaseHandle } from './lease.js';
 import type { NodeConnection } from './node-connection.js';
+import { Tracer } from './tracer.js';
 
 /** What a one-sided extension may take: one that begins later than this before the deadline is not attempted. */
 const EXTENSION_NS = 2000;
@@ -24,7 +25,8 @@ const ACQUIRE_FLAGS =
   AcquireFlag.NoBindAny |
   AcquireFlag.UseMR |
   AcquireFlag.KeepAllocation |
-  AcquireFlag.NoRpc;
+  AcquireFlag.NoRpc |
+  AcquireFlag.EnableTrace;
 
 /** What a client asks of a memory node about leases and memory. */
 export class LeaseRequests {
@@ -35,21 +37,26 @@ export class LeaseRequests {
   }
 
   acquire(request: AcquireRequest, write: boolean): Promise<AcquireResult> {
-    const { offset = 0, size, termNs, flags = 0, hint = 0 } = request;
+    const { offset = 0, size, termNs, hint = 0 } = request;
     // The message has room for 16 flags; one above must not get lost on the way.
-    if ((flags & ACQUIRE_FLAGS) !== flags || hint > 0xffff) {
+    if (((request.flags ?? 0) & ACQUIRE_FLAGS) !== (request.flags ?? 0) || hint > 0xffff) {
       return Promise.resolve({ status: AcquireStatus.InvalidErr, lease: undefined });
     }
+    const trace = ((request.flags ?? 0) & AcquireFlag.EnableTrace) !== 0 ? new Tracer() : undefined;
+    // The memory node has no part in that.
+    const flags = (request.flags ?? 0) & ~AcquireFlag.EnableTrace;
     const exclusive = (flags & AcquireFlag.WithConflictDetect) !== 0;
     if (exclusive && (flags & AcquireFlag.WithAllocation) !== 0 && request.lockKey === undefined) {
       return Promise.reject(new TypeError('a lock for memory that is yet to be allocated needs a lockKey'));
     }
     const lockKey = exclusive ? (request.lockKey ?? offset) : 0;
-    for (const [name, value] of Object.entries({ offset, size, termNs, hint, lockKey })) {
-      if (!Number.isSafeInteger(value) || value < 0) {
-        return Promise.reject(new RangeError(`${name} must be an integer from 0, not ${value}`));
-      }
-    }
+    const wrong =
+      notNatural('offset', offset) ??
+      notNatural('size', size) ??
+      notNatural('termNs', termNs) ??
+      notNatural('hint', hint) ??
+      notNatural('lockKey', lockKey);
+    if (wrong !== undefined) return Promise.reject(wrong);
     if ((flags & AcquireFlag.NoRpc) !== 0) return Promise.resolve(this.madeUp(request, write));
     return this.node.call(
       write ? MessageType.ACQUIRE_WRITE : MessageType.ACQUIRE_READ,
@@ -63,8 +70,10 @@ export class LeaseRequests {
       },
       (words, at) => {
         const status = statusOf(words, at) as AcquireStatus;
-        if (status !== AcquireStatus.Success) return { status, lease: undefined };
+        trace?.mark('answered');
+        if (status !== AcquireStatus.Success) return { status, lease: undefined, trace };
         const beginNs = getNumber(words, at + Word.BEGIN);
+        trace?.markGrant(this.node.clock.latest() - beginNs);
         const lease = new LeaseHandle(this.node, {
           index: words[at + Word.LEASE_INDEX]!,
           generation: words[at + Word.LEASE_GENERATION]!,
@@ -78,7 +87,8 @@ export class LeaseRequests {
           unitNs: (flags & AcquireFlag.NoGc) === 0 ? getNumber(words, at + Word.GRANTED_TERM) : 0,
           local: false,
         });
-        return { status, lease };
+        lease.trace = trace;
+        return { status, lease, trace };
       },
       // Nobody has heard of this lease: it must not stay until its term, nor what was allocated for it for ever.
       (words, at) => {
@@ -88,6 +98,7 @@ export class LeaseRequests {
         const allocated = (flags & AcquireFlag.WithAllocation) !== 0;
         this.end(index, generation, allocated ? ModifyFlag.WithDeallocation : 0).catch(() => {});
       },
+      trace,
     );
   }
 
@@ -183,11 +194,8 @@ export class LeaseRequests {
 
   async allocate(request: AllocateRequest): Promise<AllocateResult> {
     const { size, hint = 0, keep = false } = request;
-    for (const [name, value] of Object.entries({ size, hint })) {
-      if (!Number.isSafeInteger(value) || value < 0) {
-        throw new RangeError(`${name} must be an integer from 0, not ${value}`);
-      }
-    }
+    const wrong = notNatural('size', size) ?? notNatural('hint', hint);
+    if (wrong !== undefined) throw wrong;
     if (hint > 0xffff) return { status: AcquireStatus.InvalidErr, address: undefined };
     const { nodeId } = this.node.layout;
     return this.node.call(
@@ -277,6 +285,11 @@ export class LeaseRequests {
     });
     return { status: AcquireStatus.Success, lease };
   }
+}
+
+function notNatural(name: string, value: number): RangeError | undefined {
+  if (Number.isSafeInteger(value) && value >= 0) return undefined;
+  return new RangeError(`${name} must be an integer from 0, not ${value}`);
 }
 
 export function statusOf(words: Uint32Array, at: number): number {

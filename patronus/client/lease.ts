@@ -1,4 +1,4 @@
-import { AcquireStatus, type Lease, RetCode } from '../api.js';
+import { AcquireStatus, type Lease, RetCode, type Trace } from '../api.js';
 import { acquireError, PatronusError, PatronusErrorCode, retCodeError } from '../errors.js';
 import type { OperationBatch } from './batch.js';
 import type { NodeConnection } from './node-connection.js';
@@ -47,6 +47,7 @@ export class LeaseHandle implements Lease {
   ended = false;
   /** What was read with RwFlag.WithCache. */
   cache: ReadCache | undefined;
+  trace: Trace | undefined;
   /** The one-sided extension under way. */
   extending: Promise<RetCode> | undefined;
   private readonly beginNs: number;

@@ -31,6 +31,7 @@ import { Calls, MAX_CALLS } from './calls.js';
 import { NodeClockSource } from './clock-source.js';
 import { DATA_SEND_DEPTH, DataPath } from './data-path.js';
 import { LeaseRequests } from './lease-requests.js';
+import type { Tracer } from './tracer.js';
 import { TwoSided } from './two-sided.js';
 
 /** Turns of the event loop that poll for an answer before the connection's channel is armed. */
@@ -356,6 +357,7 @@ export class NodeConnection {
     fill: (words: Uint32Array, at: number) => void,
     take: (words: Uint32Array, at: number) => T,
     late?: (words: Uint32Array, at: number) => void,
+    tracer?: Tracer,
   ): Promise<T> {
     if (this.lost !== undefined) return Promise.reject(this.lost);
     const answer = this.calls.call(
@@ -365,6 +367,7 @@ export class NodeConnection {
       },
       take,
       late,
+      tracer,
     );
     this.watch();
     return answer;

@@ -52,7 +52,27 @@ test('errors: each status becomes the error that the page says', () => {
   }
 });
 
-test('interface: every flag is on the page, every name on it exists, every test too', () => {
+/** The calls, flags and statuses of the original, by its names. */
+const ORIGINAL = `
+  get_rlease get_wlease relinquish upgrade extend rpc_extend read write cas faa rpc_read rpc_write rpc_cas rpc_faa
+  prepare_read commit remote_memcpy alloc dealloc reg_allocator get_rdma_buffer put_rdma_buffer to_exposed_gaddr
+  from_exposed_gaddr signal_modify_qp_flag signal_reinit_qp prepare_fast_backup_recovery put get try_get keeper_barrier
+  client_barrier server_barrier finished should_exit patronus_now epsilon
+  NoGc WithConflictDetect NoBindPR NoBindAny WithAllocation OnlyAllocation UseMR NoRpc DebugServerDoNothing
+  NoRelinquishUnbindAny NoRelinquishUnbindPr ForceUnbind WithDeallocation OnlyDeallocation ServerDoNothing
+  WaitUntilSuccess DebugExtendDoNothing
+  NoLocalExpireCheck WithAutoExtend WithCache UseUniversalRkey EnableTrace UseTwoSided UseTwoSidedAutoPacking
+  Success MagicMwErr LockedErr BindErr RegMrErr AddressOutOfRangeErr NoMem NoMw
+  Ok NotFound Retry CacheStale Invalid RdmaProtectionErr RdmaExecutionErr LeaseLocalExpiredErr`
+  .trim()
+  .split(/\s+/);
+
+test('interface: every call, flag and status of the original is on the page, there or as absent', () => {
+  const named = new Set(spans(text));
+  expect(ORIGINAL.filter((name) => !named.has(name))).toEqual([]);
+});
+
+test('interface: every flag is on the page, every name on it exists, and its test has it', () => {
   const tables = rows.filter((row) => row.length === 4 && row[0] !== 'original');
   const ours = new Set(tables.flatMap((row) => spans(row[1]!)));
   for (const flag of [AcquireFlag, ModifyFlag, RwFlag].flatMap((flags) => Object.keys(flags))) {
@@ -66,5 +86,8 @@ test('interface: every flag is on the page, every name on it exists, every test 
     const tests = spans(row[3]!);
     expect(tests.length, row[1]).toBeGreaterThan(0);
     for (const path of tests) expect(existsSync(new URL(`test/patronus/${path}`, ROOT)), path).toBe(true);
+    const code = tests.map((path) => readFileSync(new URL(`test/patronus/${path}`, ROOT), 'utf8')).join('\n');
+    for (const name of spans(row[1]!))
+      expect(code, `${name} in ${row[3]}`).toMatch(new RegExp(`\\b${name}\\b`));
   }
 });

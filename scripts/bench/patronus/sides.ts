@@ -6,6 +6,7 @@ import {
   PatronusNode,
   type PatronusNodeOptions,
 } from '../../../patronus/index.js';
+import { median } from '../report.js';
 
 /** A memory node with a thread of its own and a client on this one. */
 export class Sides {
@@ -52,21 +53,23 @@ export function processCpuNs(): number {
   return (user + system) * 1000;
 }
 
-/** `inTurn` operations after another, again and again until the time is over; operations per second. */
-export async function rateOf(seconds: number, inTurn: number, operate: () => unknown): Promise<number> {
-  const startMs = performance.now();
-  const endMs = startMs + seconds * 1000;
-  let operations = 0;
-  let nowMs = startMs;
-  while (nowMs < endMs) {
-    for (let i = 0; i < inTurn; i++) {
+/**
+ * One operation after another until the time is over; operations per second, by the median of slices of `inSlice`
+ * operations: so short that the scheduler's interruptions fall into few of them.
+ */
+export async function rateOf(seconds: number, inSlice: number, operate: () => unknown): Promise<number> {
+  const sliceMs: number[] = [];
+  let nowMs = performance.now();
+  for (const endMs = nowMs + seconds * 1000; nowMs < endMs; ) {
+    for (let i = 0; i < inSlice; i++) {
       const status = operate();
       expectOk(typeof status === 'object' ? await status : status);
     }
-    operations += inTurn;
+    const startMs = nowMs;
     nowMs = performance.now();
+    sliceMs.push(nowMs - startMs);
   }
-  return (operations * 1000) / (nowMs - startMs);
+  return (inSlice * 1000) / median(sliceMs);
 }
 
 export function expectOk(status: unknown): void {

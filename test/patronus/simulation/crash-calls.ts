@@ -49,6 +49,7 @@ const flagged = (write: boolean): Readonly<Record<keyof typeof AcquireFlag | 'pl
   UseMR: acquire(write, { flags: AcquireFlag.UseMR }),
   KeepAllocation: acquire(write, { flags: AcquireFlag.WithAllocation | AcquireFlag.KeepAllocation }),
   NoRpc: acquire(write, { flags: AcquireFlag.NoRpc }),
+  EnableTrace: acquire(write, { flags: AcquireFlag.EnableTrace }),
   all: acquire(write, { ...locked, flags: locked.flags | allocating.flags | AcquireFlag.NoGc }),
 });
 
@@ -95,6 +96,9 @@ const reading: Readonly<Record<keyof typeof RwFlag | 'plain', Prepare>> = {
     client.read(lease, buffer, SIZE, 0, RwFlag.UseUniversalRkey),
   ),
   WithCache: holding((client, { lease, buffer }) => client.read(lease, buffer, SIZE, 0, RwFlag.WithCache)),
+  EnableTrace: holding((client, { lease, buffer }) =>
+    client.read(lease, buffer, SIZE, 0, RwFlag.EnableTrace),
+  ),
 };
 
 const allocated =
