@@ -1,6 +1,7 @@
 import { AcquireFlag, ModifyFlag, type PatronusClient } from '../../../patronus/index.js';
 import { type Comparison, formatTable, median, spread } from '../report.js';
 import { type BenchSettings, compare } from '../runner.js';
+import { type CpuPerLease, OneThread } from './one-thread.js';
 import { processCpuNs, Sides, threadCpuNs, withSides } from './sides.js';
 
 const SIZE = 64;
@@ -81,6 +82,40 @@ export function benchDepths(settings: BenchSettings): Promise<string> {
       ...rows,
     ]);
   });
+}
+
+/**
+ * The CPU time of both sides where neither waits for the other: on one thread, in turns. Between threads a side that waits
+ * polls, and what that takes depends on who else is on the machine.
+ */
+export async function benchCpu(settings: BenchSettings): Promise<string> {
+  const both = await OneThread.start();
+  try {
+    const runs = new Map<number, CpuPerLease[]>(DEPTHS.map((depth) => [depth, []]));
+    for (let round = -1; round < settings.rounds; round++) {
+      for (const [depth, results] of runs) {
+        const result = await both.cpuOf(() => acquireAndRelinquish(both.client, 0, depth, settings.seconds));
+        process.stderr.write(
+          `one thread, ${depth} under way: ${Math.round(result.client)} ns of the client\n`,
+        );
+        if (round >= 0) results.push(result);
+      }
+    }
+    const rows = [...runs].map(([depth, results]) => [
+      String(depth),
+      cpuCell(results.map(({ directory }) => directory)),
+      cpuCell(results.map(({ client }) => client)),
+    ]);
+    const title =
+      'CPU time of a lease that is acquired and relinquished, both sides on one thread, ns (spread)';
+    return formatTable(title, [['under way', 'directory', 'client'], ...rows]);
+  } finally {
+    await both.close();
+  }
+}
+
+function cpuCell(values: readonly number[]): string {
+  return `${Math.round(median(values)).toLocaleString('en-US')} (${(100 * spread(values)).toFixed(0)} %)`;
 }
 
 async function acquireAndRelinquish(

@@ -15,7 +15,7 @@ import {
 export const RIG_DEPTH = 32;
 const LONGEST_WAIT_NS = 10e9;
 
-const OPTIONS: DirectoryOptions = {
+export const RIG_OPTIONS: DirectoryOptions = {
   nodeId: 0,
   leaseBytes: 65536,
   allocOffset: 65536,
@@ -58,7 +58,7 @@ export class DirectoryRig {
 
   constructor(options: Partial<DirectoryOptions> = {}) {
     const { device } = this;
-    const directory = new Directory(device, { ...OPTIONS, ...options }, new Int32Array(1), this.counters);
+    const directory = new Directory(device, { ...RIG_OPTIONS, ...options }, new Int32Array(1), this.counters);
     const inside = directory as unknown as { turn(): boolean; look(): void };
     this.turn = () => inside.turn();
     const pd = device.allocPd();
