@@ -18,6 +18,7 @@
         "soft/completion_queue.cc",
         "soft/connection.cc",
         "soft/copy.cc",
+        "soft/descriptor.cc",
         "soft/device.cc",
         "soft/execution.cc",
         "soft/key_table.cc",

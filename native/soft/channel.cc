@@ -23,42 +23,38 @@ Channel::Channel(bool shared) {
   if (shared) {
     int ends[2];
     const bool made = socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0;
-    fd_ = made ? ends[0] : -1;
-    signalFd_ = made ? ends[1] : -1;
+    fd_ = Descriptor(made ? ends[0] : -1);
+    signalFd_ = Descriptor(made ? ends[1] : -1);
   } else {
-    fd_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    fd_ = Descriptor(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   }
-  if (fd_ < 0) throw VerbsError(VerbsError::Kind::Limit, "no descriptor left for a completion channel");
+  if (!fd_.has()) throw VerbsError(VerbsError::Kind::Limit, "no descriptor left for a completion channel");
   std::lock_guard<std::mutex> lock(openMutex);
-  openChannels[fd_] = this;
+  openChannels[fd()] = this;
 }
 
-std::shared_ptr<Channel> Channel::foreign(int socket) {
+std::shared_ptr<Channel> Channel::foreign(Descriptor socket) {
   std::shared_ptr<Channel> channel(new Channel());
-  channel->signalFd_ = socket;
+  channel->signalFd_ = std::move(socket);
   return channel;
 }
 
-Channel::~Channel() {
-  retire();
-  if (fd_ >= 0) close(fd_);
-  if (signalFd_ >= 0) close(signalFd_);
-}
+Channel::~Channel() { retire(); }
 
 void Channel::retire() {
   std::lock_guard<std::mutex> lock(openMutex);
-  const auto found = openChannels.find(fd_);
+  const auto found = openChannels.find(fd());
   if (found != openChannels.end() && found->second == this) openChannels.erase(found);
 }
 
 void Channel::signal() {
-  if (signalFd_ >= 0) {
-    signalSocket(signalFd_);
+  if (signalFd_.has()) {
+    signalSocket(signalFd());
     return;
   }
   const uint64_t one = 1;
   // Fails only if the counter is full: then it is signalled anyway.
-  [[maybe_unused]] const ssize_t written = write(fd_, &one, sizeof one);
+  [[maybe_unused]] const ssize_t written = write(fd(), &one, sizeof one);
 }
 
 void Channel::signalSocket(int socket) {
@@ -69,7 +65,7 @@ void Channel::signalSocket(int socket) {
 void Channel::drain() {
   // One read empties an eventfd; a socket gives what it has, in pieces if it is much.
   char signals[512];
-  while (read(fd_, signals, sizeof signals) == sizeof signals) {
+  while (read(fd(), signals, sizeof signals) == sizeof signals) {
   }
 }
 
@@ -77,7 +73,7 @@ bool Channel::wait(double timeoutNs) {
   // Otherwise the kernel may wake this thread 50 us late, to save power.
   thread_local const int slackSet = prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
   (void)slackSet;
-  pollfd poll{fd_, POLLIN, 0};
+  pollfd poll{fd(), POLLIN, 0};
   timespec timeout{static_cast<time_t>(timeoutNs / 1e9), 0};
   timeout.tv_nsec = static_cast<long>(timeoutNs - static_cast<double>(timeout.tv_sec) * 1e9);
   const bool signalled = ppoll(&poll, 1, &timeout, nullptr) > 0;

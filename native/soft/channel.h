@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <memory>
 
+#include "descriptor.h"
+
 namespace rnic {
 
 // Signalled by any thread, waited for by one, or watched by its event loop. An eventfd; or, if another process is to signal
@@ -10,16 +12,16 @@ namespace rnic {
 class Channel {
  public:
   explicit Channel(bool shared);
-  // Another process's channel: only to be signalled. Takes the descriptor, which must be a socket's.
-  static std::shared_ptr<Channel> foreign(int socket);
+  // Another process's channel: only to be signalled. The descriptor must be a socket's.
+  static std::shared_ptr<Channel> foreign(Descriptor socket);
   ~Channel();
   Channel(const Channel&) = delete;
   Channel& operator=(const Channel&) = delete;
 
   // What becomes readable.
-  int fd() const { return fd_; }
+  int fd() const { return fd_.get(); }
   // What to pass to another process, for signalSocket(); -1 if there is none.
-  int signalFd() const { return signalFd_; }
+  int signalFd() const { return signalFd_.get(); }
   void signal();
   // Take the signals that have come.
   void drain();
@@ -35,8 +37,8 @@ class Channel {
  private:
   Channel() = default;
 
-  int fd_ = -1;
-  int signalFd_ = -1;
+  Descriptor fd_;
+  Descriptor signalFd_;
 };
 
 }  // namespace rnic

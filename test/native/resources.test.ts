@@ -29,23 +29,23 @@ const listener = device.listen(channel);
 
 const COUNT = 100_000;
 
-/** In two halves, so 100,000 of most kinds. */
+/** In two halves. The C++ tests make 100,000 of each kind; here it is about what JavaScript keeps of them. */
 test.each<[string, number, () => void]>([
   ['memory regions', COUNT, () => pd.regMr(memory, 0, 4096, ALL_ACCESS).close()],
   ['memory windows', COUNT, () => pd.allocMw().close()],
   ['protection domains', COUNT, () => device.allocPd().close()],
-  ['completion queues', COUNT / 2, () => device.createCq(8).close()],
-  ['shared receive queues', COUNT / 2, () => pd.createSrq(8).close()],
+  ['completion queues', COUNT / 5, () => device.createCq(8).close()],
+  ['shared receive queues', COUNT / 5, () => pd.createSrq(8).close()],
   [
     'queue pairs',
-    COUNT / 2,
+    COUNT / 10,
     () => pd.createQp({ sendCq: cq, recvCq: cq, maxSendWr: 8, maxRecvWr: 8 }).close(),
   ],
   ['channels', COUNT / 2, () => device.createChannel().close()],
   ['watched channels', COUNT / 10, () => watched()],
-  ['memories', COUNT / 2, () => touched()],
+  ['memories', COUNT / 10, () => touched()],
   ['listeners', COUNT / 2, () => device.listen(channel).close()],
-  ['connections', COUNT / 10, () => connected()],
+  ['connections', COUNT / 20, () => connected()],
   ['devices that close what was made from them', 500, () => family()],
 ])(
   '%s that were closed leave nothing behind',

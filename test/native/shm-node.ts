@@ -35,7 +35,7 @@ export interface ClientFacts {
 }
 
 export type NodeCommand =
-  | { readonly do: 'block'; readonly ms: number }
+  | { readonly do: 'block'; readonly ms: number; readonly offset: number }
   | { readonly do: 'reject'; readonly count: number }
   | { readonly do: 'send'; readonly id: number; readonly count: number }
   | { readonly do: 'cycle'; readonly id: number }
@@ -184,8 +184,10 @@ function revoke(hammers: readonly Client[], times: number): number {
 async function answer(command: NodeCommand): Promise<unknown> {
   switch (command.do) {
     case 'block': {
+      // At least for so long, until a client has written there.
+      await new Promise((resolve) => process.send!({ blocking: true }, resolve));
       const until = performance.now() + command.ms;
-      while (performance.now() < until);
+      while (performance.now() < until || Atomics.load(words, command.offset / 8) === 0n);
       return {};
     }
     case 'reject':

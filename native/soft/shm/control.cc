@@ -11,17 +11,6 @@
 
 namespace rnic {
 
-Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
-  const int old = fd_;
-  fd_ = other.take();
-  if (old >= 0) close(old);
-  return *this;
-}
-
-Descriptor::~Descriptor() {
-  if (fd_ >= 0) close(fd_);
-}
-
 std::shared_ptr<ControlSocket> ControlSocket::connect(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -67,7 +56,8 @@ ControlSocket::Received ControlSocket::receive(ControlPacket& into) const {
   msghdr header{};
   header.msg_iov = &bytes;
   header.msg_iovlen = 1;
-  alignas(cmsghdr) char control[CMSG_SPACE(CONTROL_FDS * sizeof(int))];
+  // Room for all that can come: what does not fit, the kernel closes at once, on this thread.
+  alignas(cmsghdr) char control[CMSG_SPACE(MOST_FDS * sizeof(int))];
   header.msg_control = control;
   header.msg_controllen = sizeof control;
   ssize_t got;
@@ -76,18 +66,22 @@ ControlSocket::Received ControlSocket::receive(ControlPacket& into) const {
   } while (got < 0 && errno == EINTR);
   if (got < 0) return errno == EAGAIN || errno == EWOULDBLOCK ? Received::Nothing : Received::End;
   size_t count = 0;
+  bool tooMany = false;
   for (cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr; part = CMSG_NXTHDR(&header, part)) {
     if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
     const size_t fds = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (size_t i = 0; i < fds; i++) {
       int fd;
       std::memcpy(&fd, CMSG_DATA(part) + i * sizeof(int), sizeof fd);
-      // One too many is closed at the end of this turn.
-      Descriptor owned(fd);
-      if (count < CONTROL_FDS) into.fds[count++] = std::move(owned);
+      Descriptor owned = Descriptor::foreign(fd);
+      if (count < CONTROL_FDS) {
+        into.fds[count++] = std::move(owned);
+      } else {
+        tooMany = true;
+      }
     }
   }
-  if (got != sizeof into.message || (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
+  if (tooMany || got != sizeof into.message || (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
     into.fds = {};
     return Received::End;
   }

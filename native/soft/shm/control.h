@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "../descriptor.h"
 #include "../error.h"
 
 namespace rnic {
@@ -59,30 +60,12 @@ static_assert(sizeof(ControlMessage) == 64);
 
 constexpr uint32_t CONTROL_NONE = 0xffffffff;
 constexpr size_t CONTROL_FDS = 2;
-
-// A descriptor that is closed unless it is taken.
-class Descriptor {
- public:
-  Descriptor() = default;
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(Descriptor&& other) noexcept : fd_(other.take()) {}
-  Descriptor& operator=(Descriptor&& other) noexcept;
-  ~Descriptor();
-
-  int get() const { return fd_; }
-  bool has() const { return fd_ >= 0; }
-  int take() {
-    const int fd = fd_;
-    fd_ = -1;
-    return fd;
-  }
-
- private:
-  int fd_ = -1;
-};
+// Linux passes no more with one message.
+constexpr size_t MOST_FDS = 253;
 
 struct ControlPacket {
   ControlMessage message;
+  // Foreign.
   std::array<Descriptor, CONTROL_FDS> fds;
 };
 

@@ -60,15 +60,17 @@ std::shared_ptr<Engine> Engine::start() {
   return engine;
 }
 
-void Engine::add(std::shared_ptr<ControlSocket> socket, const ucred& peer, std::shared_ptr<Listener> listener) {
+std::shared_ptr<ServedClient> Engine::add(std::shared_ptr<ControlSocket> socket, const ucred& peer,
+                                          std::shared_ptr<Listener> listener) {
   auto client = std::make_shared<ServedClient>(std::move(socket), peer, std::move(listener), shared_from_this());
   clientCount_++;
   handshakeCount_++;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    added_.push_back(std::move(client));
+    added_.push_back(client);
   }
   wake();
+  return client;
 }
 
 void Engine::wake() {

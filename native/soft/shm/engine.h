@@ -14,9 +14,11 @@
 
 namespace rnic {
 
-// Of a listener, over all its engines; those that have not asked to be connected yet.
+// Of a listener, over all its engines; those that have not asked to be connected yet, and of these what one process may
+// have.
 constexpr size_t MAX_LINK_CLIENTS = 4096;
 constexpr size_t MAX_LINK_HANDSHAKES = 64;
+constexpr size_t MAX_PROCESS_HANDSHAKES = 32;
 constexpr uint32_t MAX_ENGINES = 64;
 
 class Engine : public std::enable_shared_from_this<Engine> {
@@ -25,13 +27,12 @@ class Engine : public std::enable_shared_from_this<Engine> {
   static std::shared_ptr<Engine> start();
   ~Engine();
 
-  void add(std::shared_ptr<ControlSocket> socket, const ucred& peer, std::shared_ptr<Listener> listener);
+  std::shared_ptr<ServedClient> add(std::shared_ptr<ControlSocket> socket, const ucred& peer,
+                                    std::shared_ptr<Listener> listener);
   // Look at what other threads ask for.
   void wake();
   void stop();
-  // Clients, and those that shake hands.
   size_t clients() const { return clientCount_.load(); }
-  size_t handshakes() const { return handshakeCount_.load(); }
 
  private:
   struct Client {

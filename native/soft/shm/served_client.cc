@@ -87,6 +87,9 @@ bool ServedClient::takeMessages() {
     if (!socket_->send(reply)) return false;
     // Who says nonsense before it is known gets no second chance.
     if (!greeted_) return false;
+    // Descriptors that were refused wait for their closing, which is not to be kept up by ever more of them.
+    const bool refused = packet.fds[0].isForeign() || packet.fds[1].isForeign();
+    if (refused && !Descriptor::roomForForeign()) return false;
   }
   return true;
 }
@@ -119,7 +122,9 @@ void ServedClient::handle(ControlPacket& packet) {
     case ControlType::MODIFY_QP:
       return modify(message);
     case ControlType::REMOVE_QP: {
-      qp(message.id).close();
+      QueuePair& removed = qp(message.id);
+      removed.close();
+      guessesOfRemoved_ += removed.guesses();
       qps_.erase(std::find_if(qps_.begin(), qps_.end(), [&](const auto& each) { return each->qpNum == message.id; }));
       return;
     }
@@ -136,7 +141,8 @@ void ServedClient::addChannel(ControlPacket& packet) {
   // Sending to another kind of descriptor could block.
   if (!fd.has() || !isUnixSocket(fd.get())) refuse("a channel must come with a Unix-domain socket");
   if (channels_.count(packet.message.id) != 0) refuse("the channel is there");
-  channels_[packet.message.id] = Channel::foreign(fd.take());
+  if (!Descriptor::roomForForeign()) tooMany("descriptors of the process");
+  channels_[packet.message.id] = Channel::foreign(std::move(fd));
 }
 
 void ServedClient::addCq(ControlPacket& packet) {
@@ -227,10 +233,11 @@ void ServedClient::connect(const ControlMessage& message) {
   if (channel == channels_.end()) refuse("no such channel");
   connectChannel_ = channel->second;
   connection_ = Connection::offer(listener_, qps_, shared_from_this());
+  shakingHands_ = false;
 }
 
 void ServedClient::modify(const ControlMessage& message) {
-  uint64_t guesses = 0;
+  uint64_t guesses = guessesOfRemoved_;
   for (const auto& each : qps_) guesses += each->guesses();
   const uint64_t now = nowNs();
   const uint64_t forgiven = (now - forgivenNs_) / (1000000000 / GUESSES_PER_SECOND);
@@ -245,10 +252,11 @@ void ServedClient::modify(const ControlMessage& message) {
   qp(message.id).modify(static_cast<QpState>(message.args[0]), message.args[1]);
 }
 
-std::shared_ptr<HostMemory> ServedClient::map(const Descriptor& fd, uint64_t offset, uint64_t bytes) {
+std::shared_ptr<HostMemory> ServedClient::map(Descriptor& fd, uint64_t offset, uint64_t bytes) {
   if (!fd.has()) refuse("the memory is missing");
   if (bytes > MAX_LINK_BYTES - mappedBytes_) tooMany("bytes of memory");
   auto memory = HostMemory::foreign(fd.get(), offset, bytes);
+  fd.noLongerForeign();
   mappedBytes_ += bytes;
   return memory;
 }

@@ -2,7 +2,7 @@
 // time, over the same rings and the same registered memory, so that the engine executes its requests as those of any
 // other queue pair. Everything that comes from the client is checked.
 //
-// Threads: the engine's, but for answered(), ended() and credentials.
+// Threads: the engine's, but for answered(), ended(), shakingHands() and the credentials.
 #pragma once
 
 #include <sys/socket.h>
@@ -32,8 +32,8 @@ class ServedClient final : public ClientSide, public std::enable_shared_from_thi
                std::shared_ptr<Engine> engine);
 
   int fd() const { return socket_->fd(); }
-  // Has not asked to be connected yet.
-  bool shakingHands() const { return connection_ == nullptr; }
+  // Has not asked to be connected yet. Any thread.
+  bool shakingHands() const { return shakingHands_.load(); }
   // Execute some of each pair's requests; whether there were any.
   bool progress();
   // Whether its pairs have work, after saying that the engine sleeps.
@@ -59,7 +59,7 @@ class ServedClient final : public ClientSide, public std::enable_shared_from_thi
   void removeRegion(const ControlMessage& message);
   void connect(const ControlMessage& message);
   void modify(const ControlMessage& message);
-  std::shared_ptr<HostMemory> map(const Descriptor& fd, uint64_t offset, uint64_t bytes);
+  std::shared_ptr<HostMemory> map(Descriptor& fd, uint64_t offset, uint64_t bytes);
   ProtectionDomain& pd(uint32_t number);
   QueuePair& qp(uint32_t number);
 
@@ -78,6 +78,8 @@ class ServedClient final : public ClientSide, public std::enable_shared_from_thi
   std::map<uint32_t, uint64_t> regionBytes_;  // by key
   std::shared_ptr<Channel> connectChannel_;
   std::shared_ptr<Connection> connection_;
+  std::atomic<bool> shakingHands_{true};
+  uint64_t guessesOfRemoved_ = 0;
   uint64_t guessesForgiven_ = 0;
   uint64_t forgivenNs_ = 0;
   std::atomic<bool> endRequested_{false};

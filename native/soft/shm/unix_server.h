@@ -21,9 +21,11 @@ class UnixServer {
   void close();
 
  private:
+  void removeSocket() const;
   void run(const std::shared_ptr<Listener>& listener);
 
   const std::string path_;
+  uint64_t file_ = 0;  // the inode of the socket's file
   Descriptor listening_;
   Descriptor closing_;
   std::vector<std::shared_ptr<Engine>> engines_;

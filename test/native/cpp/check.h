@@ -23,6 +23,11 @@ struct Registration {
   Registration(const char* name, void (*body)());
 };
 
+// What the program does when it is called with --NAME ARGUMENT, by a test that needs another process.
+struct Program {
+  Program(const char* name, void (*body)(const char* argument));
+};
+
 [[noreturn]] void failed(const char* file, int line, const char* what);
 
 // Random numbers that follow from the program's seed: the `stream`-th sequence of them.
@@ -41,6 +46,11 @@ inline void parallel(int count, const std::function<void(int)>& body) {
   static void test_##name();                                     \
   static check::Registration registration_##name(#name, test_##name); \
   static void test_##name()
+
+#define TEST_PROGRAM(name)                                  \
+  static void program_##name(const char* argument);        \
+  static check::Program registration_##name(#name, program_##name); \
+  static void program_##name(const char* argument)
 
 #define CHECK(condition) \
   do {                   \

@@ -1,223 +1,9 @@
-// Clients of the shared-memory link that do what they like, beside an honest one that must not notice: each of its
-// operations succeeds. What no window covers stays as it was, and at the end the node has given back all that it took.
-#include <dirent.h>
+// Clients of the shared-memory link that do what they like.
 #include <sys/eventfd.h>
 
-#include <fstream>
-#include <map>
-
-#include "../../../native/soft/shm/client_link.h"
-#include "hostile_peer.h"
+#include "hostile_node.h"
 
 using namespace rig;
-
-namespace {
-
-constexpr uint64_t PAGE = 4096;
-constexpr uint64_t HONEST = 0;
-constexpr uint64_t HOSTILE = 8 * PAGE;
-constexpr uint64_t NODE_BYTES = 16 * PAGE;
-constexpr uint8_t CANARY = 0xa5;
-constexpr uint32_t TAG = 7;
-
-struct Resources {
-  int descriptors = 0;
-  int mappings = 0;  // of shared memory
-};
-
-Resources resources() {
-  Resources found;
-  DIR* const directory = opendir("/proc/self/fd");
-  while (readdir(directory) != nullptr) found.descriptors++;
-  closedir(directory);
-  std::ifstream maps("/proc/self/maps");
-  for (std::string line; std::getline(maps, line);) found.mappings += line.find("memfd:") != std::string::npos;
-  return found;
-}
-
-void sleepMs(int ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); }
-
-// What serves one client: a protection domain of its own, and a window on one page.
-struct Service {
-  Service(const Side& side, uint64_t page)
-      : pd(std::make_shared<ProtectionDomain>(side.device)),
-        region(pd->addRegion(side.memory, 0, NODE_BYTES, 0, access::LOCAL_WRITE | access::MW_BIND)),
-        window(pd->addWindow()), pair(pd) {
-    CHECK(side.device->keys.bind(pd->number, window | TAG, region, page, PAGE, access::REMOTE));
-    for (int i = 0; i < 16; i++) pair.postRecv(i, region, page, 64);
-  }
-  ~Service() {
-    pair.qp->close();
-    pd->removeWindow(window);
-    pd->removeRegion(region);
-  }
-
-  const std::shared_ptr<ProtectionDomain> pd;
-  const uint32_t region;
-  const uint32_t window;
-  Pair pair;
-};
-
-class Node {
- public:
-  Node() : side_(NODE_BYTES), channel_(std::make_shared<Channel>(false)) {
-    std::memset(side_.bytes(), CANARY, NODE_BYTES);
-    listener_ = Listener::openUnix(channel_, path, 2);
-    thread_ = std::thread([this] { serve(); });
-  }
-  ~Node() {
-    stop_ = true;
-    channel_->signal();
-    thread_.join();
-    listener_->close();
-    expectCanaries();
-  }
-
-  // The key of the client that was accepted last.
-  uint32_t key() const { return key_; }
-  int clients() const { return clients_; }
-
-  void expectCanaries() const {
-    for (uint64_t at = 0; at < NODE_BYTES; at++) {
-      const bool granted = (at >= HONEST && at < HONEST + PAGE) || (at >= HOSTILE && at < HOSTILE + PAGE);
-      CHECK(granted || side_.bytes()[at] == CANARY);
-    }
-  }
-
-  const std::string path = "/tmp/rnic-test-" + std::to_string(getpid()) + ".sock";
-
- private:
-  void serve() {
-    std::map<uint64_t, std::pair<std::shared_ptr<Connection>, std::unique_ptr<Service>>> services;
-    const auto recover = [](Pair& pair) {
-      try {
-        if (pair.qp->state() == QpState::ERR) pair.recover();
-      } catch (const VerbsError&) {
-        // Its client has failed it again meanwhile.
-      }
-    };
-    while (!stop_) {
-      channel_->wait(200e3);
-      while (const auto connection = listener_->nextConnection()) {
-        // The first client is the honest one.
-        auto service = std::make_unique<Service>(side_, key_ == 0 ? HONEST : HOSTILE);
-        if (connection->qpCount() != 1) {
-          connection->reject();
-          continue;
-        }
-        key_ = service->window | TAG;
-        try {
-          connection->accept({service->pair.qp});
-        } catch (const VerbsError&) {
-          continue;
-        }
-        services[connection->id] = {connection, std::move(service)};
-      }
-      while (const auto gone = listener_->nextDisconnection()) services.erase(gone->id);
-      for (auto& [id, service] : services) recover(service.second->pair);
-      clients_ = static_cast<int>(services.size());
-    }
-    for (auto& [id, service] : services) service.first->close(Connection::Side::Listener);
-  }
-
-  Side side_;
-  std::shared_ptr<Channel> channel_;
-  std::shared_ptr<Listener> listener_;
-  std::atomic<uint32_t> key_{0};
-  std::atomic<int> clients_{0};
-  std::atomic<bool> stop_{false};
-  std::thread thread_;
-};
-
-// Writes and reads back until told to stop; nothing may fail.
-class Honest {
- public:
-  explicit Honest(const Node& node) : side_(MEMORY_BYTES, true), pair_(side_.pd), channel_(std::make_shared<Channel>(true)) {
-    link_ = ClientLink::connect(node.path, {pair_.qp}, channel_);
-    while (link_->state() == Connection::State::Connecting) channel_->wait(1e6);
-    CHECK(link_->state() == Connection::State::Established);
-    key_ = node.key();
-    thread_ = std::thread([this] { work(); });
-  }
-  ~Honest() {
-    // It is served while and after the others do what they like.
-    for (const uint64_t before = done_; done_ == before;) std::this_thread::yield();
-    stop_ = true;
-    thread_.join();
-    link_->close();
-  }
-
- private:
-  void work() {
-    auto random = check::random(600);
-    while (!stop_) {
-      const uint64_t value = random();
-      side_.word(0) = value;
-      const uint64_t at = HONEST + random() % (PAGE / 8) * 8;
-      CHECK(run(write(side_.key, 0, 8, key_, at)) == WcStatus::SUCCESS);
-      CHECK(run(read(side_.key, 8, 8, key_, at)) == WcStatus::SUCCESS);
-      CHECK(side_.word(8) == value);
-      done_++;
-    }
-  }
-
-  WcStatus run(Wqe wqe) {
-    wqe.sendFlags = send_flag::SIGNALED;
-    pair_.post(wqe);
-    pair_.qp->doorbell();
-    for (int i = 0;; i++) {
-      if (const auto done = pair_.sends.poll()) return done->status;
-      // The others need the processor too.
-      if (i < 100) {
-        std::this_thread::yield();
-      } else {
-        std::this_thread::sleep_for(std::chrono::microseconds(50));
-      }
-    }
-  }
-
-  Side side_;
-  Pair pair_;
-  std::shared_ptr<Channel> channel_;
-  std::shared_ptr<ClientLink> link_;
-  uint32_t key_ = 0;
-  std::atomic<bool> stop_{false};
-  std::atomic<uint64_t> done_{0};
-  std::thread thread_;
-};
-
-// Run beside an honest client; afterwards the node has what it had before.
-void besideAnHonestClient(const std::function<void(Node&)>& attack) {
-  // The thread that watches links, and its descriptor, are made once.
-  static const bool warm = [] {
-    Node node;
-    Honest honest(node);
-    return true;
-  }();
-  CHECK(warm);
-  const Resources atFirst = resources();
-  {
-    Node node;
-    {
-      Honest honest(node);
-      const Resources before = resources();
-      attack(node);
-      node.expectCanaries();
-      // The engines learn of ends on their own threads.
-      for (int i = 0; i < 2000 && (node.clients() > 1 || resources().descriptors > before.descriptors); i++) sleepMs(10);
-      const Resources after = resources();
-      CHECK(node.clients() == 1);
-      CHECK(after.descriptors == before.descriptors);
-      CHECK(after.mappings <= before.mappings);
-    }
-  }
-  for (int i = 0; i < 2000 && resources().descriptors > atFirst.descriptors; i++) sleepMs(10);
-  CHECK(resources().descriptors <= atFirst.descriptors);
-}
-
-uint64_t rounds(uint64_t count) { return count * check::options().scale; }
-
-}  // namespace
 
 TEST(a_client_that_dies_at_any_step_of_the_handshake_is_forgotten) {
   besideAnHonestClient([](Node& node) {
@@ -360,4 +146,38 @@ TEST(messages_may_be_anything) {
       }
     }
   });
+}
+
+// Not hostile, but many: a process that connects, works and leaves, again and again, at the same node.
+TEST(clients_that_come_and_go_leave_nothing) {
+  besideAnHonestClient([](Node& node) {
+    Side side(MEMORY_BYTES, true);
+    const auto channel = std::make_shared<Channel>(true);
+    const auto comeAndGo = [&] {
+      Pair pair(side.pd);
+      const auto link = ClientLink::connect(node.path, {pair.qp}, channel);
+      while (link->state() == Connection::State::Connecting) channel->wait(1e6);
+      CHECK(link->state() == Connection::State::Established);
+      // In a domain of its own the node's first key is this one.
+      pair.post(write(side.key, 0, 8, node.key(), HOSTILE));
+      pair.qp->doorbell();
+      link->close();
+    };
+    for (uint64_t round = 0; round < rounds(500); round++) comeAndGo();
+    CHECK(side.device->qps == 0 && side.pd->users == 1);
+  });
+}
+
+TEST(listeners_that_come_and_go_leave_nothing) {
+  const std::string path = "/tmp/rnic-test-listener-" + std::to_string(getpid()) + ".sock";
+  const auto channel = std::make_shared<Channel>(false);
+  Listener::openUnix(channel, path, 2)->close();
+  const Resources before = resources();
+  for (uint64_t round = 0; round < rounds(200); round++) {
+    const auto listener = Listener::openUnix(channel, path, 2);
+    if (round % 2 == 0) CHECK(HostilePeer(path).shake(0));
+    listener->close();
+  }
+  for (int i = 0; i < 2000 && resources() > before; i++) sleepMs(10);
+  CHECK(!(resources() > before));
 }

@@ -27,6 +27,17 @@ int mappings() {
   return count;
 }
 
+// In memory now. The sanitizers keep what was freed for a while, and look for leaks themselves.
+uint64_t residentBytes() {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  return 0;
+#else
+  uint64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages >> pages;
+  return pages * 4096;
+#endif
+}
+
 // What is left behind is not what the thread sanitizer, which is slow here, looks for.
 #if defined(__SANITIZE_THREAD__)
 constexpr int COUNT = 5000;
@@ -35,13 +46,16 @@ constexpr int COUNT = 100000;
 #endif
 
 void leavesNothing(const std::function<void()>& makeAndClose) {
-  for (int i = 0; i < 100; i++) makeAndClose();
+  // Enough that all places where freed keys rest have been used.
+  for (int i = 0; i < COUNT / 10; i++) makeAndClose();
   const int descriptors = entriesOf("/proc/self/fd");
   const int mapped = mappings();
+  const uint64_t resident = residentBytes();
   for (int i = 0; i < COUNT; i++) makeAndClose();
   CHECK(entriesOf("/proc/self/fd") == descriptors);
   // The allocator's own may come and go.
   CHECK(mappings() < mapped + 64);
+  CHECK(residentBytes() < resident + (8 << 20));
 }
 
 }  // namespace
@@ -73,6 +87,7 @@ TEST(closed_queues_leave_nothing) {
   leavesNothing([&] {
     QueuePair(side.pd, cq, cq, Ring<Wqe>(8, false), newReceives(8)).modify(QpState::INIT, 0);
   });
+  leavesNothing([&] { ReceiveQueue(Ring<RecvWqe>(8, false), side.pd).close(); });
   CHECK(cq->users == 0 && side.device->qps == 0 && side.pd->users == 1);
 }
 
@@ -84,7 +99,12 @@ TEST(closed_connections_leave_nothing) {
   const auto newQp = [&] {
     return std::make_shared<QueuePair>(side.pd, cq, cq, Ring<Wqe>(8, false), newReceives(8));
   };
+  leavesNothing([&] { Listener::open(channel)->close(); });
+  // Each with a domain, a region and a window of its own, as a memory node gives its clients.
   leavesNothing([&] {
+    ProtectionDomain domain(side.device);
+    const uint32_t region = domain.addRegion(side.memory, 0, 64, 0, ALL);
+    const uint32_t window = domain.addWindow();
     const auto one = newQp();
     const auto other = newQp();
     const auto connection = Connection::request(listener->address, {one}, channel);
@@ -93,7 +113,13 @@ TEST(closed_connections_leave_nothing) {
     CHECK(listener->nextDisconnection() == connection);
     one->close();
     other->close();
+    domain.removeWindow(window);
+    domain.removeRegion(region);
   });
   listener->close();
-  CHECK(side.device->qps == 0);
+  CHECK(side.device->qps == 0 && side.device->pds == 1);
+  // The keys have been used again and again.
+  const uint32_t window = side.pd->addWindow();
+  CHECK(window >> KEY_TAG_BITS < 3 * 4096);
+  side.pd->removeWindow(window);
 }

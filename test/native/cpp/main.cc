@@ -1,6 +1,8 @@
 // Runs the tests of the software RNIC: rnic-test [--seed N] [--scale N] [--only NAME]
 #include <chrono>
 #include <cstring>
+#include <map>
+#include <string>
 
 #include "check.h"
 
@@ -17,12 +19,19 @@ std::vector<Test>& tests() {
 }
 }  // namespace
 
+std::map<std::string, void (*)(const char*)>& programs() {
+  static std::map<std::string, void (*)(const char*)> all;
+  return all;
+}
+
 Options& options() {
   static Options all;
   return all;
 }
 
 Registration::Registration(const char* name, void (*body)()) { tests().push_back({name, body}); }
+
+Program::Program(const char* name, void (*body)(const char*)) { programs()[name] = body; }
 
 void failed(const char* file, int line, const char* what) {
   std::fprintf(stderr, "%s:%d: failed: %s (seed %llu)\n", file, line, what,
@@ -33,6 +42,13 @@ void failed(const char* file, int line, const char* what) {
 }  // namespace check
 
 int main(int count, char** arguments) {
+  if (count == 3 && std::strncmp(arguments[1], "--", 2) == 0) {
+    const auto found = check::programs().find(arguments[1] + 2);
+    if (found != check::programs().end()) {
+      found->second(arguments[2]);
+      return 0;
+    }
+  }
   check::Options& options = check::options();
   options.seed = std::random_device{}();
   const char* only = nullptr;
