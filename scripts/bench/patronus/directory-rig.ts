@@ -44,8 +44,8 @@ export interface RigRequest {
  * another thread and without the client's. The client holds up to RIG_DEPTH leases and writes its messages by hand.
  */
 export class DirectoryRig {
-  /** Time spent in the directory's turns so far. */
-  directoryNs = 0;
+  /** Time that the directory has taken so far. */
+  ns = 0;
   readonly counters = new Float64Array(STATS_LENGTH);
   private readonly device = openDevice();
   private readonly turn: () => boolean;
@@ -170,6 +170,6 @@ export class DirectoryRig {
       this.turn();
       while (recvCq.poll(completion)) answers++;
     }
-    this.directoryNs += nowNs() - begun;
+    this.ns += nowNs() - begun;
   }
 }

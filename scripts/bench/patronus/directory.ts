@@ -2,6 +2,7 @@ import { AcquireFlag, ModifyFlag } from '../../../patronus/index.js';
 import type { DirectoryOptions } from '../../../patronus/memory-node/options.js';
 import { type Comparison, median } from '../report.js';
 import { type BenchSettings, type Contender, compare } from '../runner.js';
+import { BareVerbs } from './bare-verbs.js';
 import { DirectoryRig, RIG_DEPTH, type RigRequest } from './directory-rig.js';
 
 const TERM_NS = 10e9;
@@ -22,7 +23,8 @@ const KINDS: readonly (readonly [string, number])[] = [
 /** What the memory node's loop takes of its thread for a lease, without threads to wait for: see DirectoryRig. */
 export async function benchDirectory(settings: BenchSettings): Promise<Comparison[]> {
   const comparisons: Comparison[] = [];
-  const rigs: DirectoryRig[] = [];
+  const verbs = new BareVerbs();
+  const rigs: { close(): void }[] = [verbs];
   const rig = (options: Partial<DirectoryOptions> = {}) => {
     const made = new DirectoryRig({ allocBytes: ALLOC_BYTES, ...options });
     rigs.push(made);
@@ -33,7 +35,7 @@ export async function benchDirectory(settings: BenchSettings): Promise<Compariso
     comparisons.push(
       await compare(
         `directory: leases granted and ended per second of its loop, ${RIG_DEPTH} requests a batch`,
-        KINDS.map(([name, flags]) => pairs(name, shared, flags, RIG_DEPTH)),
+        [verbsAlone(verbs), ...KINDS.map(([name, flags]) => pairs(name, shared, flags, RIG_DEPTH))],
         settings,
       ),
       await compare(
@@ -89,17 +91,26 @@ function exchanges(name: string, rig: DirectoryRig): Contender {
   return contender(name, rig, half, () => rig.exchangeLeases(half, asked, 0));
 }
 
+function verbsAlone(verbs: BareVerbs): Contender {
+  return contender('the verbs of a window and header', verbs, RIG_DEPTH, () => verbs.round());
+}
+
 /** By the median of the rounds, which the scheduler's slices don't reach. */
-function contender(name: string, rig: DirectoryRig, leases: number, round: () => void): Contender {
+function contender(
+  name: string,
+  clock: { readonly ns: number },
+  leases: number,
+  round: () => void,
+): Contender {
   return {
     name,
     run: async (seconds) => {
       const nsPerLease: number[] = [];
       const endMs = performance.now() + seconds * 1000;
       while (performance.now() < endMs) {
-        const before = rig.directoryNs;
+        const before = clock.ns;
         round();
-        nsPerLease.push((rig.directoryNs - before) / leases);
+        nsPerLease.push((clock.ns - before) / leases);
       }
       return 1e9 / median(nsPerLease);
     },
