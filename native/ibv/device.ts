@@ -12,6 +12,7 @@ import type {
   ProtectionDomain,
   QueuePair,
 } from '../contract.js';
+import type { Child } from '../memory.js';
 import { WqeLayout } from '../verbs.js';
 import { IbvChannel } from './channel.js';
 import { IbvCompletionQueue } from './completion-queue.js';
@@ -103,12 +104,6 @@ export class IbvDevice implements Device {
     ibv.closeObject(this.handle);
     this.handle = 0;
   }
-}
-
-/** An object of a device. Lower ranks are closed first, as what they use has a higher one. */
-export interface Child {
-  readonly closeRank: number;
-  close(): void;
 }
 
 /** Narrow an object of the contract to this provider's class; a TypeError for another provider's. */

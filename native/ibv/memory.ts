@@ -8,40 +8,16 @@ import type {
   QueuePairInit,
   SharedReceiveQueue,
 } from '../contract.js';
+import { MappedMemory, Region, Window } from '../memory.js';
 import { IbvCompletionQueue } from './completion-queue.js';
 import { type IbvDevice, ibvObject } from './device.js';
 import { IbvQueuePair, IbvSharedReceiveQueue } from './queue-pair.js';
 
 const { ibv } = addon;
 
-export class IbvHostMemory implements HostMemory {
-  readonly closeRank = 6;
-  readonly byteLength: number;
-  handle: number;
-  private readonly device: IbvDevice;
-  private view: ArrayBuffer | undefined;
-
+export class IbvHostMemory extends MappedMemory {
   constructor(device: IbvDevice, handle: number, byteLength: number) {
-    this.device = device;
-    this.handle = handle;
-    this.byteLength = byteLength;
-    device.children.add(this);
-  }
-
-  get buffer(): ArrayBuffer {
-    this.view ??= ibv.memoryBuffer(this.handle);
-    return this.view;
-  }
-
-  publish(): number {
-    return ibv.publishMemory(this.handle);
-  }
-
-  close(): void {
-    if (this.handle === 0) return;
-    ibv.closeObject(this.handle);
-    this.handle = 0;
-    this.device.children.delete(this);
+    super(ibv, device, handle, byteLength);
   }
 }
 
@@ -59,11 +35,11 @@ export class IbvProtectionDomain implements ProtectionDomain {
   regMr(memory: HostMemory, offset: number, length: number, access: number, iova = offset): MemoryRegion {
     const memoryHandle = ibvObject(IbvHostMemory, memory).handle;
     const keys = ibv.regMr(this.handle, memoryHandle, offset, length, access, iova);
-    return new IbvRegion(this, keys, iova, length);
+    return new Region(ibv, this, keys, iova, length);
   }
 
   allocMw(): MemoryWindow {
-    return new IbvWindow(this, ibv.allocMw(this.handle));
+    return new Window(ibv, this, ibv.allocMw(this.handle));
   }
 
   createSrq(maxWr: number): SharedReceiveQueue {
@@ -84,51 +60,5 @@ export class IbvProtectionDomain implements ProtectionDomain {
     ibv.closePd(this.handle);
     this.handle = 0;
     this.device.children.delete(this);
-  }
-}
-
-class IbvRegion implements MemoryRegion {
-  readonly closeRank = 3;
-  readonly lkey: number;
-  readonly rkey: number;
-  readonly iova: number;
-  readonly length: number;
-  private readonly pd: IbvProtectionDomain;
-  private open = true;
-
-  constructor(pd: IbvProtectionDomain, keys: { lkey: number; rkey: number }, iova: number, length: number) {
-    this.pd = pd;
-    this.lkey = keys.lkey;
-    this.rkey = keys.rkey;
-    this.iova = iova;
-    this.length = length;
-    pd.device.children.add(this);
-  }
-
-  close(): void {
-    if (!this.open) return;
-    ibv.deregMr(this.pd.handle, this.lkey);
-    this.open = false;
-    this.pd.device.children.delete(this);
-  }
-}
-
-class IbvWindow implements MemoryWindow {
-  readonly closeRank = 2;
-  readonly keyBase: number;
-  private readonly pd: IbvProtectionDomain;
-  private open = true;
-
-  constructor(pd: IbvProtectionDomain, keyBase: number) {
-    this.pd = pd;
-    this.keyBase = keyBase;
-    pd.device.children.add(this);
-  }
-
-  close(): void {
-    if (!this.open) return;
-    ibv.deallocMw(this.pd.handle, this.keyBase);
-    this.open = false;
-    this.pd.device.children.delete(this);
   }
 }

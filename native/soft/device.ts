@@ -12,6 +12,7 @@ import type {
   ProtectionDomain,
   QueuePair,
 } from '../contract.js';
+import type { Child } from '../memory.js';
 import { SoftChannel } from './channel.js';
 import { SoftCompletionQueue } from './completion-queue.js';
 import { SoftConnection, SoftListener } from './connection.js';
@@ -89,12 +90,6 @@ export class SoftDevice implements Device {
     addon.closeObject(this.handle);
     this.handle = 0;
   }
-}
-
-/** An object of a device. Lower ranks are closed first, as what they use has a higher one. */
-export interface Child {
-  readonly closeRank: number;
-  close(): void;
 }
 
 /** Narrow an object of the contract to this provider's class; a TypeError for another provider's. */
