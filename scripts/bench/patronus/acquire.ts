@@ -131,12 +131,13 @@ async function acquireAndRelinquish(
   const endNs = startNs + seconds * 1e9;
   const cpu = { client: threadCpuNs(), all: processCpuNs() };
   const loop = async () => {
-    for (let nowNs = client.now(); nowNs < endNs; ) {
+    let nowNs = startNs;
+    do {
       const lease = await client.writeLease(request);
       latenciesNs.push(client.now() - nowNs);
       await lease.relinquish(deallocation);
       nowNs = client.now();
-    }
+    } while (nowNs < endNs);
   };
   await Promise.all(Array.from({ length: depth }, loop));
   const clientCpuNs = threadCpuNs() - cpu.client;
