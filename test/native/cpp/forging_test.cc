@@ -84,6 +84,7 @@ TEST(no_forged_key_is_accepted) {
   QueuePair::connect(client.qp, pair.qp);
   auto random = check::random(800);
   uint32_t ended = 0;
+  uint64_t refused = 0;
   for (uint64_t i = 0; i < forgeries; i++) {
     const int which = static_cast<int>(random() % WINDOWS);
     if (i % 64 == 0) {
@@ -110,9 +111,11 @@ TEST(no_forged_key_is_accepted) {
     }
     if (live.count(key) != 0) continue;
     CHECK(client.run(anyRequest(random, side.key, key, which * DISTANCE)) == WcStatus::REM_ACCESS_ERR);
+    refused++;
     pair.recover();
     client.recover();
   }
+  std::printf("   %llu forged keys\n", static_cast<unsigned long long>(refused));
   CHECK(client.run(read(side.key, 0, 8, own.keys[0], 0)) == WcStatus::SUCCESS);
   for (const uint64_t before = done; done == before;) std::this_thread::yield();
   stop = true;

@@ -27,17 +27,6 @@ int mappings() {
   return count;
 }
 
-// In memory now. The sanitizers keep what was freed for a while, and look for leaks themselves.
-uint64_t residentBytes() {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  return 0;
-#else
-  uint64_t pages = 0;
-  std::ifstream("/proc/self/statm") >> pages >> pages;
-  return pages * 4096;
-#endif
-}
-
 // What is left behind is not what the thread sanitizer, which is slow here, looks for.
 #if defined(__SANITIZE_THREAD__)
 constexpr int COUNT = 5000;

@@ -1,6 +1,7 @@
 #include "rig.h"
 
 #include <cstring>
+#include <fstream>
 
 namespace rig {
 
@@ -107,6 +108,16 @@ Wqe remoteRequest(Opcode opcode, uint32_t lkey, uint64_t local, uint32_t length,
   return wqe;
 }
 }  // namespace
+
+uint64_t residentBytes() {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  return 0;
+#else
+  uint64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages >> pages;
+  return pages * 4096;
+#endif
+}
 
 Wqe read(uint32_t lkey, uint64_t local, uint32_t length, uint32_t rkey, uint64_t remote) {
   return remoteRequest(Opcode::RDMA_READ, lkey, local, length, rkey, remote);

@@ -53,6 +53,9 @@ struct Pair {
   std::shared_ptr<QueuePair> qp;
 };
 
+// In memory now; 0 under the sanitizers, which keep what was freed for a while and look for leaks themselves.
+uint64_t residentBytes();
+
 // A device of its own with one registered memory.
 struct Side {
   explicit Side(size_t bytes = MEMORY_BYTES, bool shared = false);

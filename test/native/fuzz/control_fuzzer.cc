@@ -294,7 +294,7 @@ extern "C" int LLVMFuzzerInitialize(int*, char***) {
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const int before = openDescriptors();
+  const int before = openDescriptors();
   Script script(data, size);
   {
     World world;
