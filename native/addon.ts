@@ -44,7 +44,7 @@ interface Addon {
   /** `shared`: its memory can be passed to other processes. */
   openDevice(shared: boolean): number;
   closeObject(handle: number): void;
-  allocMemory(device: number, byteLength: number): number;
+  allocMemory(device: number, byteLength: number, hugePageBytes?: number, numaNode?: number): number;
   memoryBuffer(memory: number): ArrayBuffer;
   publishMemory(memory: number): number;
   openMemory(number: number): { handle: number; byteLength: number };

@@ -298,6 +298,20 @@ export interface Listener {
   close(): void;
 }
 
+/** Sizes of a system's huge pages. */
+export type HugePages = '2MiB' | '1GiB';
+
+/** Where the pages of memory come from. ERR_NATIVE_LIMIT if there are none. */
+export interface MemoryOptions {
+  /**
+   * Take pages of this size from the system's pool, all of them now. Default: ordinary pages, which the kernel joins to larger
+   * ones where it can.
+   */
+  readonly hugePages?: HugePages | undefined;
+  /** Take them from this NUMA node only, 0..1023. Default: from any. */
+  readonly numaNode?: number | undefined;
+}
+
 export interface ListenOptions {
   readonly address?: string;
   /** Threads that execute the requests of clients in other processes; default 1. */
@@ -306,7 +320,8 @@ export interface ListenOptions {
 
 export interface Device {
   readonly attr: DeviceAttr;
-  allocMemory(byteLength: number): HostMemory;
+  /** With options only memory that other processes can't map: not on `shm0`. */
+  allocMemory(byteLength: number, options?: MemoryOptions): HostMemory;
   /**
    * Memory of another thread of this process, by the number that HostMemory.publish() gave it: the same bytes, which stay for as
    * long as one of those who opened them needs them. ERR_NATIVE_CLOSED if there is no such memory (any more).

@@ -43,6 +43,13 @@ function program(): Command {
     .option('--max-leases <number>', 'leases at once; default 65536')
     .option('--engine-threads <number>', 'threads that execute one-sided operations; default 1')
     .option('--policy <name>', 'who may lease allocated memory: its owner, or open to all; default owner')
+    .option('--device <name>', 'the RDMA device for ib:HOST:PORT, such as ib:mlx5_0; default: the first')
+    .option(
+      '--allow-unbounded-windows',
+      'serve over a device that does not hold accesses to the bounds of memory windows: no protection',
+    )
+    .option('--huge-pages <size>', 'memory in huge pages of 2MiB or 1GiB from the pool of the system')
+    .option('--numa-node <number>', 'memory of this NUMA node only')
     .option('--memcached <host:port>', 'where the cluster keeps its members; default: the node joins none')
     .option('--cluster <name>', 'the cluster to join there; default patronus')
     .option('--expiry-seconds <number>', 'after its death the node is a member for so long; default 6')

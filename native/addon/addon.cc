@@ -165,8 +165,13 @@ Napi::Value closeObject(Info info) {
 Napi::Value allocMemory(Info info) {
   const bool shared = objects(info).get<rnic::Device>(info[0])->shared;
   const uint64_t bytes = integer(info[1], "byteLength");
-  return Napi::Number::New(info.Env(), objects(info).add(shared ? rnic::HostMemory::shared(bytes)
-                                                                : std::make_shared<rnic::HostMemory>(bytes)));
+  if (!shared) {
+    return Napi::Number::New(info.Env(), objects(info).add(std::make_shared<rnic::HostMemory>(bytes, pageOptions(info, 2))));
+  }
+  if (!info[2].IsUndefined() || !info[3].IsUndefined()) {
+    throw VerbsError(VerbsError::Kind::Type, "memory that other processes can map has ordinary pages of any NUMA node");
+  }
+  return Napi::Number::New(info.Env(), objects(info).add(rnic::HostMemory::shared(bytes)));
 }
 
 Napi::Value memoryBuffer(Info info) { return arrayBuffer(info.Env(), objects(info).get<rnic::HostMemory>(info[0])); }

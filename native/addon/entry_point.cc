@@ -18,6 +18,15 @@ uint32_t integer32(const Napi::Value& value, const char* name) {
   return static_cast<uint32_t>(integer(value, name, 4294967295.0));
 }
 
+rnic::PageOptions pageOptions(Info info, size_t at) {
+  rnic::PageOptions options;
+  if (!info[at].IsUndefined()) options.hugePageBytes = integer(info[at], "hugePageBytes");
+  if (!info[at + 1].IsUndefined()) {
+    options.numaNode = static_cast<int>(integer(info[at + 1], "numaNode", rnic::MAX_NUMA_NODES - 1));
+  }
+  return options;
+}
+
 namespace {
 const char* codeOf(VerbsError::Kind kind) {
   switch (kind) {

@@ -15,6 +15,9 @@ using Info = const Napi::CallbackInfo&;
 uint64_t integer(const Napi::Value& value, const char* name, double most = 9007199254740991.0);
 uint32_t integer32(const Napi::Value& value, const char* name);
 
+// Arguments `at` and the next: bytes of a huge page and the number of a NUMA node, each undefined for none.
+rnic::PageOptions pageOptions(Info info, size_t at);
+
 [[noreturn]] void rethrow(Napi::Env env, const rnic::VerbsError& error);
 
 // An entry point that may throw VerbsError.

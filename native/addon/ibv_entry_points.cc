@@ -152,7 +152,8 @@ Napi::Value closeObject(Info info) {
 
 Napi::Value allocMemory(Info info) {
   get<ibv::Device>(info, 0);
-  return number(info, objects(info).add(std::make_shared<rnic::HostMemory>(integer(info[1], "byteLength"))));
+  const uint64_t bytes = integer(info[1], "byteLength");
+  return number(info, objects(info).add(std::make_shared<rnic::HostMemory>(bytes, pageOptions(info, 2))));
 }
 
 Napi::Value memoryBuffer(Info info) { return arrayBuffer(info.Env(), get<rnic::HostMemory>(info, 0)); }

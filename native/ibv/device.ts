@@ -8,10 +8,12 @@ import type {
   HostMemory,
   Listener,
   ListenOptions,
+  MemoryOptions,
   PortAttr,
   ProtectionDomain,
   QueuePair,
 } from '../contract.js';
+import { hugePageBytes } from '../huge-pages.js';
 import type { Child } from '../memory.js';
 import { WqeLayout } from '../verbs.js';
 import { IbvChannel } from './channel.js';
@@ -59,8 +61,9 @@ export class IbvDevice implements Device {
     };
   }
 
-  allocMemory(byteLength: number): HostMemory {
-    return new IbvHostMemory(this, ibv.allocMemory(this.handle, byteLength), byteLength);
+  allocMemory(byteLength: number, { hugePages, numaNode }: MemoryOptions = {}): HostMemory {
+    const handle = ibv.allocMemory(this.handle, byteLength, hugePageBytes(hugePages), numaNode);
+    return new IbvHostMemory(this, handle, byteLength);
   }
 
   openMemory(number: number): HostMemory {

@@ -42,7 +42,7 @@ export interface IbvEntryPoints {
   };
   queryPort(device: number): PortAttr;
   closeObject(handle: number): void;
-  allocMemory(device: number, byteLength: number): number;
+  allocMemory(device: number, byteLength: number, hugePageBytes?: number, numaNode?: number): number;
   memoryBuffer(memory: number): ArrayBuffer;
   publishMemory(memory: number): number;
   openMemory(number: number): { handle: number; byteLength: number };

@@ -8,10 +8,12 @@ import type {
   HostMemory,
   Listener,
   ListenOptions,
+  MemoryOptions,
   PortAttr,
   ProtectionDomain,
   QueuePair,
 } from '../contract.js';
+import { hugePageBytes } from '../huge-pages.js';
 import type { Child } from '../memory.js';
 import { SoftChannel } from './channel.js';
 import { SoftCompletionQueue } from './completion-queue.js';
@@ -45,8 +47,9 @@ export class SoftDevice implements Device {
     this.handle = addon.openDevice(shared);
   }
 
-  allocMemory(byteLength: number): HostMemory {
-    return new SoftHostMemory(this, addon.allocMemory(this.handle, byteLength), byteLength);
+  allocMemory(byteLength: number, { hugePages, numaNode }: MemoryOptions = {}): HostMemory {
+    const handle = addon.allocMemory(this.handle, byteLength, hugePageBytes(hugePages), numaNode);
+    return new SoftHostMemory(this, handle, byteLength);
   }
 
   openMemory(number: number): HostMemory {

@@ -4,6 +4,7 @@
 #include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -21,6 +22,10 @@ namespace rnic {
 namespace {
 constexpr size_t HUGE_PAGE = size_t{2} << 20;
 constexpr uint64_t PAGE = 4096;
+// Of the kernel's interface; older headers lack them.
+constexpr int HUGE_PAGE_SHIFT = 26;
+constexpr int POPULATE_WRITE = 23;
+constexpr int MPOL_BIND = 2;
 // Linux lets a process have 65,530 mappings unless told otherwise; without one malloc() fails too.
 constexpr uint32_t MAX_FOREIGN = 16384;
 std::atomic<uint32_t> foreignMappings{0};
@@ -32,15 +37,56 @@ constexpr int SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 [[noreturn]] void noMemory(size_t bytes) {
   throw VerbsError(VerbsError::Kind::Limit, "no " + std::to_string(bytes) + " bytes of memory: " + std::strerror(errno));
 }
+
+[[noreturn]] void noHugePages(size_t bytes, size_t page, int error) {
+  throw VerbsError(VerbsError::Kind::Limit, "no huge pages of " + std::to_string(page >> 20) + " MiB for " +
+                                                std::to_string(bytes) + " bytes: the system's pool of them is too small (" +
+                                                std::strerror(error) + ")");
+}
+
+// The pages of a range that nobody has touched yet come from this node and no other.
+void bindToNode(void* start, size_t bytes, int node) {
+  constexpr size_t WORD_BITS = 8 * sizeof(unsigned long);
+  unsigned long mask[MAX_NUMA_NODES / WORD_BITS] = {};
+  mask[static_cast<size_t>(node) / WORD_BITS] = 1UL << (static_cast<size_t>(node) % WORD_BITS);
+  // The kernel takes one bit less than it is told.
+  if (syscall(SYS_mbind, start, bytes, MPOL_BIND, mask, MAX_NUMA_NODES + 1, 0) == 0) return;
+  throw VerbsError(VerbsError::Kind::Limit, "memory can't be bound to NUMA node " + std::to_string(node) + ": " +
+                                                (errno == EINVAL ? "there is no such node" : std::strerror(errno)));
+}
+
+// The pool may have pages, and this node, or this control group, none: then the first touch would be fatal.
+void takeHugePages(void* start, size_t bytes, size_t page) {
+  if (madvise(start, bytes, POPULATE_WRITE) == 0) return;
+  // Linux before 5.14 does not know how to take them in advance.
+  if (errno != EINVAL) noHugePages(bytes, page, errno);
+}
 }  // namespace
 
-HostMemory::HostMemory(size_t bytes) : bytes_(bytes) {
+HostMemory::HostMemory(size_t bytes, const PageOptions& options) : bytes_(bytes), mappedBytes_(bytes) {
   if (bytes == 0) throw VerbsError(VerbsError::Kind::Range, "memory must have at least one byte");
-  void* mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+  const size_t page = options.hugePageBytes;
+  if (page == 0) {
+    flags |= MAP_NORESERVE;
+  } else {
+    // Without MAP_NORESERVE: that the pool has pages enough is settled now, not at the first touch by a signal.
+    flags |= MAP_HUGETLB | __builtin_ctzll(page) << HUGE_PAGE_SHIFT;
+    mappedBytes_ = (bytes + page - 1) / page * page;
+  }
+  void* mapped = mmap(nullptr, mappedBytes_, PROT_READ | PROT_WRITE, flags, -1, 0);
+  if (mapped == MAP_FAILED && page != 0) noHugePages(bytes, page, errno);
   if (mapped == MAP_FAILED) noMemory(bytes);
   data_ = static_cast<uint8_t*>(mapped);
+  try {
+    if (options.numaNode >= 0) bindToNode(mapped, mappedBytes_, options.numaNode);
+    if (page != 0) takeHugePages(mapped, mappedBytes_, page);
+  } catch (...) {
+    munmap(mapped, mappedBytes_);
+    throw;
+  }
   // Random access to much memory on 4 KiB pages is one TLB miss after another. Where the kernel can't, nothing is lost.
-  if (bytes >= HUGE_PAGE) madvise(mapped, bytes, MADV_HUGEPAGE);
+  if (page == 0 && bytes >= HUGE_PAGE) madvise(mapped, bytes, MADV_HUGEPAGE);
 }
 
 std::shared_ptr<HostMemory> HostMemory::shared(size_t bytes) {
@@ -97,7 +143,7 @@ std::shared_ptr<HostMemory> HostMemory::foreign(int fd, uint64_t offset, uint64_
 }
 
 HostMemory::~HostMemory() {
-  munmap(data_ - before_, before_ + bytes_);
+  munmap(data_ - before_, before_ + mappedBytes_);
   if (fd_ >= 0) close(fd_);
   if (foreign_) foreignMappings--;
 }

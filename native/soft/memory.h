@@ -6,11 +6,21 @@
 
 namespace rnic {
 
+constexpr size_t MAX_NUMA_NODES = 1024;
+
+// Where the pages of memory come from.
+struct PageOptions {
+  // Of the system's pool of huge pages of this size; 0: ordinary pages, joined to larger ones where the kernel can.
+  size_t hugePageBytes = 0;
+  // Of this NUMA node only; negative: of any.
+  int numaNode = -1;
+};
+
 // Pages of memory. Regions, rings and the ArrayBuffers over them share it and unmap it when all are gone.
 class HostMemory {
  public:
-  // Anonymous and zero-filled.
-  explicit HostMemory(size_t bytes);
+  // Anonymous and zero-filled. Throws VerbsError::Limit if there are no such pages.
+  explicit HostMemory(size_t bytes, const PageOptions& options = {});
   ~HostMemory();
   HostMemory(const HostMemory&) = delete;
   HostMemory& operator=(const HostMemory&) = delete;
@@ -33,10 +43,11 @@ class HostMemory {
   int fd() const { return fd_; }
 
  private:
-  HostMemory(uint8_t* data, size_t bytes) : data_(data), bytes_(bytes) {}
+  HostMemory(uint8_t* data, size_t bytes) : data_(data), bytes_(bytes), mappedBytes_(bytes) {}
 
   uint8_t* data_;
   size_t bytes_;
+  size_t mappedBytes_;  // from data_ on, in whole pages
   size_t before_ = 0;  // mapped bytes before data_, as mappings begin at a page
   int fd_ = -1;
   bool foreign_ = false;

@@ -127,6 +127,11 @@ export class ClientConnection {
     this.control.postRecv(wrId, buffer * MESSAGE_BYTES, this.messageRegion.lkey, MESSAGE_BYTES);
   }
 
+  /**
+   * Send the reply in this buffer. Nobody waits for the send to complete before the buffer is used again: that is at the
+   * 64th request after this one, and a client that keeps to its 32 requests has received the reply by then. All that the NIC may send
+   * again after that is thrown away there as a duplicate. Who sends more garbles replies to himself.
+   */
   postReply(buffer: number): void {
     const address = (MAX_REQUESTS + buffer) * MESSAGE_BYTES;
     this.control.postSend(this.slot << BUFFER_BITS, 0, address, this.messageRegion.lkey, MESSAGE_BYTES);

@@ -99,7 +99,7 @@ export class Directory {
     this.counters = counters;
     const memory =
       place.memory === undefined
-        ? device.allocMemory(allocOffset + allocBytes)
+        ? device.allocMemory(allocOffset + allocBytes, options)
         : device.openMemory(place.memory);
     this.memory = memory;
     this.channel = device.createChannel();

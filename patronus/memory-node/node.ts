@@ -1,3 +1,4 @@
+import type { HugePages } from '../../native/index.js';
 import type { Keeper } from '../keeper/api.js';
 import { addressEnd, listenAddress } from '../wire/addresses.js';
 import type { Share } from './allocations.js';
@@ -58,6 +59,13 @@ export interface PatronusNodeOptions {
   readonly allowUnboundedWindows?: boolean;
   /** Threads that execute the one-sided operations of such clients, for each directory. Default 1. */
   readonly engineThreads?: number;
+  /**
+   * Take the node's memory in pages of this size from the system's pool of huge pages; the start fails if there are too few.
+   * Default: ordinary pages, which the kernel joins to larger ones where it can.
+   */
+  readonly hugePages?: HugePages;
+  /** Take the node's memory from this NUMA node only; the start fails if there is none. Default: from any. */
+  readonly numaNode?: number;
   /** The node joins it under its id while it runs. It stays the caller's to close. */
   readonly keeper?: Keeper;
 }
@@ -194,7 +202,10 @@ function directoryOptions(options: PatronusNodeOptions): DirectoryOptions {
     throw new RangeError(`policy must be one of ${Object.keys(policies).join(', ')}, not ${policy}`);
   }
   const maxLeases = integer('maxLeases', options.maxLeases ?? 65536, 1, 2 ** 22);
-  const { listen } = options;
+  const { listen, hugePages } = options;
+  if (hugePages !== undefined && hugePages !== '2MiB' && hugePages !== '1GiB') {
+    throw new RangeError(`hugePages must be 2MiB or 1GiB, not ${hugePages}`);
+  }
   if (listen !== undefined && !/^(unix:.|ib:.*:\d)/s.test(listen)) {
     throw new RangeError(`listen must be unix:PATH or ib:HOST:PORT, not ${listen}`);
   }
@@ -218,6 +229,8 @@ function directoryOptions(options: PatronusNodeOptions): DirectoryOptions {
     maxClients: integer('maxClients', options.maxClients ?? 64, 1, 1024),
     listen,
     engineThreads: integer('engineThreads', options.engineThreads ?? 1, 1, 64),
+    hugePages,
+    numaNode: options.numaNode === undefined ? undefined : integer('numaNode', options.numaNode, 0, 1023),
   };
 }
 

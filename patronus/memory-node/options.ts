@@ -1,3 +1,4 @@
+import type { HugePages } from '../../native/index.js';
 import type { Share } from './allocations.js';
 import type { PolicyName } from './policy.js';
 
@@ -19,6 +20,8 @@ export interface DirectoryOptions {
   /** See PatronusNodeOptions. */
   readonly listen: string | undefined;
   readonly engineThreads: number;
+  readonly hugePages?: HugePages | undefined;
+  readonly numaNode?: number | undefined;
 }
 
 /** Requests carried out between two looks at the clock: what a revocation may have to wait for. */

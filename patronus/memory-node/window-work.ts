@@ -106,9 +106,9 @@ export class WindowWork {
   }
 
   /**
-   * The rest of the unbinds, behind the binds that are in the rings already. On this side of a link the doorbell executes
-   * at once, so the rings, deeper than a batch, are never full, and the work is done when this returns. A provider that
-   * executes later has to be waited for here.
+   * The rest of the unbinds, behind the binds that are in the rings already. On the memory node's side of every link window
+   * work is done when the doorbell returns, on an RDMA device because the doorbell waits for it; and the rings, deeper
+   * than a batch, are never full.
    */
   private postWork(ring: boolean): void {
     for (let d = 0; d < this.dirtyCount; d++) {

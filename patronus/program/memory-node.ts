@@ -27,7 +27,7 @@ export class RunningNode {
   private readonly keeper: Keeper | undefined;
 
   static async start(settings: Settings, version: string): Promise<RunningNode> {
-    const { memcached, cluster, expirySeconds } = settings;
+    const { memcached, cluster, expirySeconds, device, hugePages, numaNode } = settings;
     const keeper =
       memcached === undefined ? undefined : memcachedKeeper(memcached, { cluster, expirySeconds });
     try {
@@ -40,6 +40,10 @@ export class RunningNode {
         listen: settings.listen,
         engineThreads: settings.engineThreads,
         policy: settings.policy,
+        allowUnboundedWindows: settings.allowUnboundedWindows,
+        ...(device === undefined ? {} : { device }),
+        ...(hugePages === undefined ? {} : { hugePages }),
+        ...(numaNode === undefined ? {} : { numaNode }),
         ...(keeper === undefined ? {} : { keeper }),
       });
       return new RunningNode(node, keeper, settings, version);

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import type { HugePages } from '../../native/index.js';
 import type { PolicyName } from '../memory-node/policy.js';
 import { parseSize } from './size.js';
 
@@ -12,6 +13,11 @@ export interface Settings {
   readonly maxLeases: number;
   readonly engineThreads: number;
   readonly policy: PolicyName;
+  /** The RDMA device; undefined: the first. */
+  readonly device: string | undefined;
+  readonly allowUnboundedWindows: boolean;
+  readonly hugePages: HugePages | undefined;
+  readonly numaNode: number | undefined;
   /** HOST:PORT; undefined: the node is found by its address only. */
   readonly memcached: string | undefined;
   readonly cluster: string;
@@ -21,7 +27,7 @@ export interface Settings {
 /** A setting that can't be used; the message names it. */
 export class SettingsError extends Error {}
 
-type Raw = string | number;
+type Raw = string | number | boolean;
 
 interface Setting<T> {
   readonly fallback: T;
@@ -47,6 +53,18 @@ export const SETTINGS: { readonly [name in keyof Settings]: Setting<Settings[nam
     read: (raw) => (raw === 'open' || raw === 'owner' ? raw : undefined),
     expected: 'open or owner',
   },
+  device: text(undefined, /^ib:./, 'ib:NAME, such as ib:mlx5_0'),
+  allowUnboundedWindows: {
+    fallback: false,
+    read: (raw) => (typeof raw === 'boolean' ? raw : undefined),
+    expected: 'true or false',
+  },
+  hugePages: {
+    fallback: undefined,
+    read: (raw) => (raw === '2MiB' || raw === '1GiB' ? raw : undefined),
+    expected: '2MiB or 1GiB',
+  },
+  numaNode: integer(undefined, 0, 1023),
   memcached: text(undefined, /^\S+:\d{1,5}$/, 'HOST:PORT'),
   cluster: text('patronus', /^[\w-]{1,64}$/, '1 to 64 letters, digits, - and _'),
   expirySeconds: integer(6, 2, 3600),
@@ -75,7 +93,8 @@ export function settingsOf(flags: Readonly<Record<string, unknown>>, file: strin
 
 function read(name: string, raw: unknown, place: string): unknown {
   const setting: Setting<unknown> = SETTINGS[name as keyof Settings];
-  const value = typeof raw === 'string' || typeof raw === 'number' ? setting.read(raw) : undefined;
+  const known = typeof raw === 'string' || typeof raw === 'number' || typeof raw === 'boolean';
+  const value = known ? setting.read(raw) : undefined;
   if (value !== undefined) return value;
   throw new SettingsError(`${place} must be ${setting.expected}, not ${JSON.stringify(raw)}`);
 }
@@ -103,7 +122,11 @@ function text<F extends string | undefined>(
   return { fallback, read, expected };
 }
 
-function integer(fallback: number, least: number, most: number): Setting<number> {
+function integer<F extends number | undefined>(
+  fallback: F,
+  least: number,
+  most: number,
+): Setting<number | F> {
   const read = (raw: Raw): number | undefined => {
     const value = typeof raw === 'string' && /^\d{1,15}$/.test(raw) ? Number(raw) : raw;
     return Number.isInteger(value) && Number(value) >= least && Number(value) <= most
@@ -116,7 +139,7 @@ function integer(fallback: number, least: number, most: number): Setting<number>
 function size(fallback: number, least: number): Setting<number> {
   const read = (raw: Raw): number | undefined => {
     const bytes = typeof raw === 'string' ? parseSize(raw) : raw;
-    return bytes !== undefined && Number.isInteger(bytes) && bytes >= least && bytes <= MAX_BYTES
+    return typeof bytes === 'number' && Number.isInteger(bytes) && bytes >= least && bytes <= MAX_BYTES
       ? bytes
       : undefined;
   };

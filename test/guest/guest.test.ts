@@ -5,7 +5,7 @@
 import { describe, expect, test } from 'vitest';
 import { buildGuest, Guest } from './guest.js';
 
-const RUN_MS = 600_000;
+const RUN_MS = 900_000;
 
 const built = await buildGuest();
 

@@ -1,4 +1,6 @@
+import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import { openDevice } from '../../../native/index.js';
 import {
   AcquireStatus,
   type Lease,
@@ -20,7 +22,13 @@ const NODE = {
   maxLeases: 1024,
   maxClients: 4,
   policy: 'open',
+  hugePages: '2MiB',
+  numaNode: 0,
 } as const;
+/** For that, in pages. */
+const POOL = '/proc/sys/vm/nr_hugepages';
+const POOL_PAGES = 8;
+const FREE = '/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages';
 
 /** One host, one clock; and with one processor the node's thread and the client's can't measure it against each other. */
 const TIME = { synchronise: false };
@@ -56,9 +64,18 @@ export function leases(): void {
   });
 
   describe('leases over Soft-RoCE', () => {
+    test('the node has its memory from huge pages of a NUMA node, or says that there are none', async () => {
+      const device = openDevice(NODE.device);
+      expect(() => device.allocMemory(1, { hugePages: '2MiB' })).toThrow(/no huge pages of 2 MiB/);
+      device.close();
+      writeFileSync(POOL, `${POOL_PAGES}`);
+      node = await PatronusNode.start(NODE);
+      expect(Number(readFileSync(FREE, 'utf8'))).toBe(POOL_PAGES - 5);
+      expect(readFileSync('/proc/self/numa_maps', 'utf8')).toMatch(/ bind:0 .*huge/);
+    });
+
     // One node and one client for all: starting threads takes seconds in the guest.
     test('a client connects', async () => {
-      node = await PatronusNode.start(NODE);
       client = await Patronus.connect({ nodes: [node.endpoint], time: TIME });
       buffer = client.getRdmaBuffer(64);
       expect(client.nodes).toHaveLength(1);

@@ -21,6 +21,7 @@ export function store(): void {
         device: 'ib:rxe0',
         allowUnboundedWindows: true,
         allocBytes: 8 * 2 ** 20,
+        directories: 2,
         maxLeases: 1024,
         maxClients: 2,
         policy: 'open',

@@ -38,7 +38,7 @@ interface Test {
   readonly timeoutMs: number;
 }
 
-const TEST_TIMEOUT_MS = 60_000;
+const TEST_TIMEOUT_MS = 180_000;
 const root: Suite = { title: '', parent: undefined, before: [], after: [] };
 const tests: Test[] = [];
 let current = root;

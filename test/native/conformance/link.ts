@@ -11,6 +11,8 @@ export interface Link {
   openNode(): Device;
   /** Where a node listens: another place at each call. */
   listenOptions(): ListenOptions | undefined;
+  /** Messages that the test of waiting sends to and fro. */
+  readonly wakeUps: number;
   /** Titles of tests of the suite that the link does not pass, and why that is so. */
   readonly deviations: Readonly<Record<string, string>>;
 }
@@ -20,6 +22,7 @@ export const LOOPBACK: Link = {
   openClient: () => openDevice('soft0'),
   openNode: () => openDevice('soft0'),
   listenOptions: () => undefined,
+  wakeUps: 10_000,
   deviations: {},
 };
 
@@ -29,6 +32,7 @@ export const SHARED_MEMORY: Link = {
   openClient: () => openDevice('shm0'),
   openNode: () => openDevice('soft0'),
   listenOptions: () => ({ address: `unix:${join(socketDirectory(), `${++sockets}.sock`)}` }),
+  wakeUps: 10_000,
   deviations: {},
 };
 
@@ -64,6 +68,8 @@ function softRoce(windows: 1 | 2, deviations: Link['deviations']): Link {
     openClient: open,
     openNode: open,
     listenOptions: () => undefined,
+    // The guest has one processor, and that is emulated.
+    wakeUps: 500,
     deviations: { ...SOFT_ROCE_DEVIATIONS, ...deviations },
   };
 }

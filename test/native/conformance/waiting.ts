@@ -7,7 +7,6 @@ import type { Ground } from './suite.js';
 
 const LONG_NS = 10e9;
 const SHORT_NS = 1e6;
-const ROUNDS = 10_000;
 
 /** Take away what connecting has signalled. */
 function quiet(side: Side): void {
@@ -90,8 +89,9 @@ export function waiting(on: Ground): void {
 
   on.test('a poll, an arm and a poll lose no wake-up: two threads send each other messages', async () => {
     const { node, listener } = on.rig;
+    const rounds = on.link.wakeUps;
     const worker = new Worker(new URL('./echo.js', import.meta.url), {
-      workerData: { link: on.link.name, address: listener.address, rounds: ROUNDS },
+      workerData: { link: on.link.name, address: listener.address, rounds },
     });
     const ended = new Promise((resolve, reject) => {
       worker.once('error', reject);
@@ -104,10 +104,10 @@ export function waiting(on: Ground): void {
       (await Promise.race([nextConnection(listener), ended.then(() => nextConnection(listener))])).accept([
         peer,
       ]);
-      const slept = converse(node, ROUNDS, true);
+      const slept = converse(node, rounds, true);
       await ended;
       // Otherwise the test would have tried nothing.
-      expect(slept).toBeGreaterThan(ROUNDS / 100);
+      expect(slept).toBeGreaterThan(rounds / 100);
     } finally {
       await worker.terminate();
     }

@@ -172,6 +172,21 @@ export function windows(on: Ground): void {
     noRebind,
   );
 
+  on.test('window work is done when the doorbell of the node returns, signalled or not', () => {
+    const { node } = on.rig;
+    const windows = Array.from({ length: 8 }, () => node.pd.allocMw());
+    const keys = windows.map(({ keyBase }) => keyBase + 1);
+    for (const [i, rkey] of keys.entries()) {
+      node.qp.postBindMw(1, 0, rkey, node.mr.lkey, i * 64, 64, READ_WRITE);
+    }
+    node.qp.doorbell();
+    for (const [i, rkey] of keys.entries()) expect(admits(i * 64, rkey)).toBe(true);
+    for (const rkey of keys) node.qp.postLocalInv(2, 0, rkey);
+    node.qp.doorbell();
+    for (const [i, rkey] of keys.entries()) expect(admits(i * 64, rkey)).toBe(false);
+    expect(node.drain(node.sendCq)).toEqual([]);
+  });
+
   on.test('closing a window unbinds it', () => {
     const { node } = on.rig;
     const window = node.pd.allocMw();
