@@ -16,7 +16,7 @@ interface CliOptions {
   readonly port: number;
   readonly host: string;
   readonly memory: number;
-  readonly memoryNode?: string;
+  readonly memoryNode?: readonly string[];
   readonly memcached?: string;
   readonly cluster?: string;
 }
@@ -60,11 +60,13 @@ function program(): Command {
     .addOption(
       new Option(
         '--memory-node <address>',
-        'use the memory node of another process, at unix:PATH (see patronus memory-node)',
-      ).conflicts(['memory', 'memcached']),
+        'use the memory node of another process, at unix:PATH (see patronus memory-node); again for each of several',
+      )
+        .argParser((address: string, others: readonly string[] | undefined) => [...(others ?? []), address])
+        .conflicts(['memory', 'memcached']),
     )
     .addOption(
-      new Option('--memcached <host:port>', 'use a memory node of the cluster kept there').conflicts(
+      new Option('--memcached <host:port>', 'use the memory nodes of the cluster kept there').conflicts(
         'memory',
       ),
     )
@@ -100,10 +102,12 @@ ${memoryOf(options)}
 }
 
 function memoryOf({ memory, memoryNode, memcached, cluster = 'patronus' }: CliOptions): string {
-  if (memoryNode !== undefined)
-    return `Keys and values are in the memory node at ${memoryNode}, and stay there.`;
+  if (memoryNode !== undefined) {
+    const nodes = memoryNode.length === 1 ? 'the memory node' : 'the memory nodes';
+    return `Keys and values are in ${nodes} at ${memoryNode.join(', ')}, and stay there.`;
+  }
   if (memcached !== undefined)
-    return `Keys and values are in a memory node of cluster ${cluster} at ${memcached}, and stay there.`;
+    return `Keys and values are in the memory nodes of cluster ${cluster} at ${memcached}, and stay there.`;
   return `It has ${formatSize(memory)} of memory for keys and values. They are gone when it stops (Ctrl-C).`;
 }
 

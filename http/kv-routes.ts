@@ -1,7 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { Kv, KvEntry, PutOptions } from '../kv/index.js';
+import type { Kv, KvEntry, PutOptions, PutResult } from '../kv/index.js';
 import { readBody } from './body.js';
+import { type Conditions, conditionsOf, delIf, putIf } from './conditions.js';
 import { etagOf, noneMatchNames } from './etag.js';
 import { KEY_PREFIX, keyOf, type RewrittenRequest } from './key.js';
 import { sendProblem } from './problem-reply.js';
@@ -92,9 +93,16 @@ export function registerKvRoutes(
   function write(request: FastifyRequest, reply: FastifyReply, options: PutOptions | undefined): void {
     const key = keyFor(request, reply);
     if (key === undefined || refusedWrite(request.raw, reply)) return;
+    const conditions = conditionsOf(request.raw.headers);
+    if (conditions === 'malformed') {
+      sendProblem(reply, HttpErrorCode.PRECONDITION_MALFORMED);
+      return;
+    }
     readBody(request.raw, kv.maxValueBytes, (value) => {
-      if (value !== undefined) void putKey(key, value, options, reply);
-      else
+      if (value !== undefined) {
+        if (conditions === undefined) void putKey(key, value, options, reply);
+        else void putKeyIf(key, value, options, conditions, reply);
+      } else
         sendProblem(reply, HttpErrorCode.VALUE_TOO_LARGE, `A value has at most ${kv.maxValueBytes} bytes.`);
     });
   }
@@ -106,19 +114,57 @@ export function registerKvRoutes(
     reply: FastifyReply,
   ): Promise<void> {
     try {
-      const { outcome, version } = await kv.put(key, value, options);
-      if (outcome === 'refused') sendProblem(reply, HttpErrorCode.KEY_EXISTS);
-      else if (outcome === 'created')
-        answer(reply.raw, 201, ['Content-Length', '0', 'ETag', etagOf(version)]);
-      else answer(reply.raw, 204, ['ETag', etagOf(version)]);
+      answerPut(reply, await kv.put(key, value, options));
     } catch (error) {
       failed(error, reply);
     }
   }
 
+  /** Preconditions count only where the request would succeed without them (RFC 9110, 13.2.1): POST, if the key is absent. */
+  async function putKeyIf(
+    key: Uint8Array,
+    value: Uint8Array,
+    options: PutOptions | undefined,
+    conditions: Conditions,
+    reply: FastifyReply,
+  ): Promise<void> {
+    try {
+      if (options === undefined) {
+        const result = await putIf(kv, key, value, conditions);
+        if (result === undefined) sendProblem(reply, HttpErrorCode.PRECONDITION_FAILED);
+        else answerPut(reply, result);
+      } else if (conditions.match === undefined) answerPut(reply, await kv.put(key, value, options));
+      else if (await kv.has(key)) sendProblem(reply, HttpErrorCode.KEY_EXISTS);
+      else sendProblem(reply, HttpErrorCode.PRECONDITION_FAILED);
+    } catch (error) {
+      failed(error, reply);
+    }
+  }
+
+  function answerPut(reply: FastifyReply, { outcome, version }: PutResult): void {
+    if (outcome === 'refused') sendProblem(reply, HttpErrorCode.KEY_EXISTS);
+    else if (outcome === 'created') answer(reply.raw, 201, ['Content-Length', '0', 'ETag', etagOf(version)]);
+    else answer(reply.raw, 204, ['ETag', etagOf(version)]);
+  }
+
   function remove(request: FastifyRequest, reply: FastifyReply): void {
     const key = keyFor(request, reply);
-    if (key !== undefined && !refusedWrite(request.raw, reply)) void deleteKey(key, reply);
+    if (key === undefined || refusedWrite(request.raw, reply)) return;
+    const conditions = conditionsOf(request.raw.headers);
+    if (conditions === undefined) void deleteKey(key, reply);
+    else if (conditions === 'malformed') sendProblem(reply, HttpErrorCode.PRECONDITION_MALFORMED);
+    else void deleteKeyIf(key, conditions, reply);
+  }
+
+  async function deleteKeyIf(key: Uint8Array, conditions: Conditions, reply: FastifyReply): Promise<void> {
+    try {
+      const outcome = await delIf(kv, key, conditions);
+      if (outcome === 'deleted') answer(reply.raw, 204, []);
+      else if (outcome === 'absent') sendProblem(reply, HttpErrorCode.KEY_NOT_FOUND);
+      else sendProblem(reply, HttpErrorCode.PRECONDITION_FAILED);
+    } catch (error) {
+      failed(error, reply);
+    }
   }
 
   async function deleteKey(key: Uint8Array, reply: FastifyReply): Promise<void> {
@@ -144,16 +190,12 @@ export function registerKvRoutes(
 }
 
 /**
- * Answers and returns true if the request asks for a write with conditions or of a part: carrying it out as if it did
- * not say so would lose another client's data.
+ * Answers and returns true if the request asks for a write on a condition on dates, which values don't have, or of a part:
+ * carrying it out as if it did not say so would lose another client's data.
  */
 function refusedWrite(request: IncomingMessage, reply: FastifyReply): boolean {
   const { headers } = request;
-  if (
-    headers['if-match'] !== undefined ||
-    headers['if-none-match'] !== undefined ||
-    headers['if-unmodified-since'] !== undefined
-  ) {
+  if (headers['if-unmodified-since'] !== undefined) {
     sendProblem(reply, HttpErrorCode.PRECONDITION_UNSUPPORTED);
     return true;
   }

@@ -12,6 +12,8 @@ export const HttpErrorCode = {
   QUERY_UNSUPPORTED: 'ERR_HTTP_QUERY_UNSUPPORTED',
   VALUE_TOO_LARGE: 'ERR_HTTP_VALUE_TOO_LARGE',
   PARTIAL_PUT: 'ERR_HTTP_PARTIAL_PUT',
+  PRECONDITION_FAILED: 'ERR_HTTP_PRECONDITION_FAILED',
+  PRECONDITION_MALFORMED: 'ERR_HTTP_PRECONDITION_MALFORMED',
   PRECONDITION_UNSUPPORTED: 'ERR_HTTP_PRECONDITION_UNSUPPORTED',
   MALFORMED_REQUEST: 'ERR_HTTP_MALFORMED_REQUEST',
   HEADERS_TOO_LARGE: 'ERR_HTTP_HEADERS_TOO_LARGE',
@@ -85,11 +87,22 @@ export const PROBLEMS: Readonly<Record<ProblemCode, ProblemKind>> = {
     title: 'Partial write not supported',
     detail: 'A request with Content-Range is refused: a write replaces the whole value.',
   },
+  [HttpErrorCode.PRECONDITION_FAILED]: {
+    status: 412,
+    title: 'Precondition failed',
+    detail: 'The value is not one that If-Match and If-None-Match allow. Nothing was changed.',
+  },
+  [HttpErrorCode.PRECONDITION_MALFORMED]: {
+    status: 400,
+    title: 'Malformed precondition',
+    detail:
+      'If-Match and If-None-Match are * or a list of entity tags in double quotes. Nothing was changed.',
+  },
   [HttpErrorCode.PRECONDITION_UNSUPPORTED]: {
     status: 501,
     title: 'Precondition not supported',
     detail:
-      'Writes with If-Match, If-None-Match or If-Unmodified-Since are refused, nothing was changed. POST writes only if the key is absent.',
+      'Values have no dates: writes with If-Unmodified-Since are refused, nothing was changed. If-Match takes the entity tag.',
   },
   [HttpErrorCode.MALFORMED_REQUEST]: {
     status: 400,

@@ -93,6 +93,10 @@ export interface KvStats {
 /**
  * A key-value store. Bad arguments throw TypeError or RangeError; what can happen in operation rejects with a KvError
  * whose `code` is in KvErrorCode. The returned bytes belong to the caller; arguments are copied before the first await.
+ *
+ * A store may lie on several memory nodes; each key is on one of them, for good. While a node can't be used, operations on its
+ * keys reject with ERR_KV_UNAVAILABLE and the others go on; they work again, with the same handle, when the node can be reached
+ * again. A node that has started anew has lost its keys: they are absent then.
  */
 export interface Kv extends AsyncDisposable {
   readonly maxKeyBytes: number;
@@ -103,9 +107,15 @@ export interface Kv extends AsyncDisposable {
   put(key: Uint8Array, value: Uint8Array, options?: PutOptions): Promise<PutResult>;
   /** Whether the key was there, and the condition held: what is deleted was. */
   del(key: Uint8Array, options?: DelOptions): Promise<boolean>;
-  /** As get() of each key; the reads of many keys share their rounds. Rejects if one of them fails. */
+  /**
+   * As get() of each key; the reads of many keys share their rounds. Rejects if one of them fails, so also if one of several
+   * memory nodes can't be used.
+   */
   getMany(keys: readonly Uint8Array[]): Promise<(Uint8Array | undefined)[]>;
-  /** As put() of each; in no order, not atomic. Rejects if one of them fails, when all have ended. */
+  /**
+   * As put() of each; in no order, not atomic. Rejects with the failure of one of them if any fails, when all have ended: those
+   * on other memory nodes have been written.
+   */
   putMany(requests: readonly PutRequest[]): Promise<PutResult[]>;
   /**
    * Add to a counter, a signed 64-bit number that wraps around, and return what it is then. Additions of any number of
@@ -116,10 +126,11 @@ export interface Kv extends AsyncDisposable {
   /**
    * Walk over the keys, page by page, in no order. A key that is there from the first page to the last is found, whatever else
    * happens meanwhile; it may be found more than once if the table grows. A page costs a bounded number of
-   * reads. Throws a RangeError for what is no cursor.
+   * reads. Rejects with a RangeError for what is no cursor, with ERR_KV_UNAVAILABLE while the memory node that the page
+   * is on can't be used.
    */
   scan(options?: ScanOptions): Promise<ScanPage>;
-  /** Reads the whole index: 8 bytes and more for each record. */
+  /** Reads the whole index: 8 bytes and more for each record. Rejects while a memory node can't be used. */
   usage(): Promise<KvUsage>;
   /** This handle's own figures. */
   stats(): KvStats;
@@ -171,15 +182,17 @@ export interface OpenOptions {
 
 /** Where the memory is: one of the two ways. */
 export interface RemoteOptions extends OpenOptions {
-  /** Address of a memory node of another process, such as `unix:PATH`. */
-  readonly memoryNode?: string;
-  /** HOST:PORT of a memcached that keeps the members of a cluster: its memory node with the lowest id. */
+  /** Addresses of memory nodes of other processes, such as `unix:PATH`; their ids differ. */
+  readonly memoryNode?: string | readonly string[];
+  /** HOST:PORT of a memcached that keeps the members of a cluster: all its memory nodes. */
   readonly memcached?: string;
   /** With memcached. Default `patronus`. */
   readonly cluster?: string;
 }
 
 export interface EmbeddedOptions extends OpenOptions {
-  /** Bytes of the memory node, >= 4 MiB. Default 256 MiB. */
+  /** Memory nodes, 1 to 16, each with a thread and an equal part of the memory. Default 1. */
+  readonly memoryNodes?: number;
+  /** Bytes of all memory nodes together, >= 4 MiB for each. Default 256 MiB. */
   readonly memoryBytes?: number;
 }

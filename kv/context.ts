@@ -3,6 +3,7 @@ import { Allocator } from './allocator.js';
 import { KvError, KvErrorCode, type KvProtection } from './api.js';
 import { MAX_META_BYTES, valueOffset } from './block.js';
 import { Directory, type DirectoryImage, readDirectory } from './directory.js';
+import { badTable } from './errors.js';
 import { classUnits } from './free-lists.js';
 import { MAX_KEY_BYTES, SUPERBLOCK_BYTES, subtableBytes, UNIT_BYTES } from './layout.js';
 import { type LeaseCell, LeaseKeeper } from './leases.js';
@@ -10,15 +11,13 @@ import { Orphans } from './orphans.js';
 import type { Pacing } from './pacing.js';
 import { ResultBytes } from './result-bytes.js';
 import { Splitter } from './splitter.js';
-import { badTable, decodeSuperblock, readWords, type Superblock } from './superblock.js';
+import { decodeSuperblock, readSuperblock, type Superblock } from './superblock.js';
 import { Versions } from './versions.js';
 
 /** What the NIC's revocation of an ended lease may be late, as a part of the term. See docs/kv.md, "Grace period". */
 const REVOCATION_MARGIN = 1 / 8;
 const OPEN_ATTEMPTS = 100;
 const OPEN_PAUSE_MS = 20;
-/** Of the leases that the table is opened under, before its own term is known. */
-const OPEN_TERM_NS = 5e9;
 const DIRECTORY_ATTEMPTS = 40;
 const DIRECTORY_PAUSE_MS = 5;
 
@@ -54,12 +53,12 @@ export class TableContext {
     if (node === undefined) throw new TypeError('the Patronus client has no memory node');
     client.requireMemory(node.nodeId);
     for (let attempt = 0; attempt < OPEN_ATTEMPTS; attempt++) {
-      const lease = await client.readLease({ offset: 0, size: SUPERBLOCK_BYTES, termNs: OPEN_TERM_NS });
-      const words = await readWords(client, lease, 0, SUPERBLOCK_BYTES).finally(() =>
-        client.relinquish(lease),
-      );
+      const words = await readSuperblock(client);
       const superblock = decodeSuperblock(words);
       if (superblock !== undefined) {
+        if (!superblock.map.nodeIds.includes(node.nodeId)) {
+          throw badTable(`its shard map does not name memory node ${node.nodeId}`);
+        }
         const context = new TableContext(client, pacing, superblock, protection);
         await context.refreshDirectory();
         return context;

@@ -7,7 +7,7 @@ import {
   type PatronusClient,
 } from '../patronus/index.js';
 import { KvError, KvErrorCode } from './api.js';
-import { refusal, toKvError } from './errors.js';
+import { badTable, refusal, toKvError } from './errors.js';
 import {
   BUCKET_BYTES,
   BUCKET_HEADER,
@@ -30,7 +30,8 @@ import {
   TableState,
   UNIT_BYTES,
 } from './layout.js';
-import { badTable, encodeSuperblock, expectOk, type Superblock } from './superblock.js';
+import { newShardMap, type ShardMap } from './shard-map.js';
+import { encodeSuperblock, expectOk, type Superblock } from './superblock.js';
 
 export interface CreateOptions {
   /** To begin with: a power of two up to 65536, default 1. They are split as they fill up. */
@@ -57,11 +58,20 @@ function integerIn(name: string, value: number, low: number, high: number): numb
 }
 
 /**
- * Puts an empty table into the memory of the client's first node. Rejects with ERR_KV_BAD_TABLE if that holds a table
+ * Puts an empty table into the memory of the client's first node: a store by itself. Rejects with ERR_KV_BAD_TABLE if that holds a table
  * or somebody is creating one: exactly one of several creators succeeds. Rejects with ERR_KV_NO_MEMORY if the index
  * does not fit; the memory is then as before.
  */
-export async function createTable(client: PatronusClient, options: CreateOptions = {}): Promise<void> {
+export function createTable(client: PatronusClient, options: CreateOptions = {}): Promise<void> {
+  return createShard(client, newShardMap([client.nodes[0]!.nodeId]), options);
+}
+
+/** The same for the table of one node of the store that the map describes. */
+export async function createShard(
+  client: PatronusClient,
+  map: ShardMap,
+  options: CreateOptions,
+): Promise<void> {
   const groups = integerIn('groups', options.groups ?? DEFAULT_GROUPS, MIN_GROUPS, MAX_GROUPS);
   const subtables = integerIn('subtables', options.subtables ?? 1, 1, 65536);
   const globalDepth = Math.log2(subtables);
@@ -76,7 +86,7 @@ export async function createTable(client: PatronusClient, options: CreateOptions
   const termMs = integerIn('termMs', options.termMs ?? DEFAULT_TERM_MS, 10, 60_000);
 
   try {
-    await create(client, globalDepth, { groups, termMs, maxValueBytes });
+    await create(client, globalDepth, { groups, termMs, maxValueBytes, map });
   } catch (error) {
     throw toKvError(error);
   }
@@ -85,7 +95,7 @@ export async function createTable(client: PatronusClient, options: CreateOptions
 async function create(
   client: PatronusClient,
   globalDepth: number,
-  sizes: Pick<Superblock, 'groups' | 'termMs' | 'maxValueBytes'>,
+  sizes: Pick<Superblock, 'groups' | 'termMs' | 'maxValueBytes' | 'map'>,
 ): Promise<void> {
   const { groups } = sizes;
   const subtables = 2 ** globalDepth;

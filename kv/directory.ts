@@ -1,4 +1,5 @@
 import { type Batch, type Lease, type RdmaBuffer, RetCode } from '../patronus/index.js';
+import { badTable } from './errors.js';
 import {
   DIRECTORY_ENTRY_BYTES,
   MAX_DEPTH,
@@ -8,7 +9,6 @@ import {
   UNIT_BYTES,
 } from './layout.js';
 import type { LeaseCell, LeaseKeeper } from './leases.js';
-import { badTable } from './superblock.js';
 
 /** A read of up to so many bytes brings every 64-bit word whole. */
 const WORDWISE_BYTES = 256;

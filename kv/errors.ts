@@ -18,3 +18,11 @@ export function refusal(what: string, status: AcquireStatus): KvError {
       : '';
   return new KvError(KvErrorCode.UNAVAILABLE, `${what} (${name})${remedy}`);
 }
+
+export function badTable(why: string): KvError {
+  return new KvError(KvErrorCode.BAD_TABLE, `The memory does not hold a usable table: ${why}`);
+}
+
+export function isBadTable(error: unknown): boolean {
+  return error instanceof KvError && error.code === KvErrorCode.BAD_TABLE;
+}

@@ -16,7 +16,7 @@ export const DEFAULT_MAX_VALUE_BYTES = 16 * 1024 * 1024;
 export const SUPERBLOCK_BYTES = 4096;
 export const MAGIC_LO = 0x5652_4b50; // "PKRV"
 export const MAGIC_HI = 0x424c_4254; // "TBLB"
-export const LAYOUT_VERSION = 2;
+export const LAYOUT_VERSION = 3;
 export const TableState = { Empty: 0, Creating: 1, Ready: 2 } as const;
 
 /** Indexes of 32-bit words. */
@@ -41,6 +41,20 @@ export const SB_DIRECTORY_BYTES = 64;
 /** Of the head of the lists of memory that closed handles have left: pointer 48 | tag 16. Leased alone too. */
 export const SB_ORPHANS_OFFSET = 192;
 export const SB_ORPHANS_BYTES = 64;
+
+/** The shard map. Indexes of 32-bit words; the ids of the nodes are the last. */
+export const SHARD_MAP_VERSION = 1;
+export const MAX_SHARDS = 256;
+export const SM = {
+  VERSION: 64,
+  COUNT: 65,
+  IDENTITY_LO: 66,
+  IDENTITY_HI: 67,
+  SEED_LO: 68,
+  SEED_HI: 69,
+  CHECKSUM: 70,
+  NODES: 72,
+} as const;
 
 // ---- directory: 2^globalDepth entries of 8 bytes: pointer 48 | local depth 8 | zero 8
 

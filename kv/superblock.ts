@@ -1,5 +1,6 @@
 import { type Lease, type PatronusClient, RetCode } from '../patronus/index.js';
 import { KvError, KvErrorCode } from './api.js';
+import { badTable } from './errors.js';
 import {
   LAYOUT_VERSION,
   MAGIC_HI,
@@ -16,8 +17,10 @@ import {
   SB_SEED_LO,
   SB_STATE,
   SB_TERM_MS,
+  SUPERBLOCK_BYTES,
   TableState,
 } from './layout.js';
+import { decodeShardMap, encodeShardMap, type ShardMap } from './shard-map.js';
 
 /** What every client has to know of a table before it can find anything in it. */
 export interface Superblock {
@@ -28,6 +31,8 @@ export interface Superblock {
   /** The one lease term of all clients of the table. */
   readonly termMs: number;
   readonly maxValueBytes: number;
+  /** Of the store that the table is a part of. */
+  readonly map: ShardMap;
 }
 
 /** Fills all but the first 64-bit word, which is only ever changed by CAS. */
@@ -39,6 +44,7 @@ export function encodeSuperblock(superblock: Superblock, words: Uint32Array): vo
   words[SB_GROUPS] = superblock.groups;
   words[SB_TERM_MS] = superblock.termMs;
   words[SB_MAX_VALUE_BYTES] = superblock.maxValueBytes;
+  encodeShardMap(superblock.map, words);
 }
 
 /** Undefined while no table has been published. Throws BAD_TABLE for anything but a table of this version. */
@@ -60,6 +66,7 @@ export function decodeSuperblock(words: Uint32Array): Superblock | undefined {
     groups: words[SB_GROUPS]!,
     termMs: words[SB_TERM_MS]!,
     maxValueBytes: words[SB_MAX_VALUE_BYTES]!,
+    map: decodeShardMap(words),
   };
   const { groups, termMs, maxValueBytes } = superblock;
   const sound =
@@ -68,8 +75,13 @@ export function decodeSuperblock(words: Uint32Array): Superblock | undefined {
   return superblock;
 }
 
-export function badTable(why: string): KvError {
-  return new KvError(KvErrorCode.BAD_TABLE, `The memory does not hold a usable table: ${why}`);
+/** Of the leases that a superblock is read under, before the table's own term is known. */
+const OPEN_TERM_NS = 5e9;
+
+/** The superblock in the client's first node, as it is in the memory. */
+export async function readSuperblock(client: PatronusClient): Promise<Uint32Array> {
+  const lease = await client.readLease({ offset: 0, size: SUPERBLOCK_BYTES, termNs: OPEN_TERM_NS });
+  return readWords(client, lease, 0, SUPERBLOCK_BYTES).finally(() => client.relinquish(lease));
 }
 
 /** Reads `size` bytes under `lease` into fresh words; for the few reads of setting up. Rejects with UNAVAILABLE. */

@@ -36,7 +36,8 @@ const PROTECTIONS: readonly KvProtection[] = ['region', 'block', 'mr', 'none'];
 /** Some 3000 years: dates stay below 2^48 ms. */
 const MAX_TTL_MS = 1e14;
 
-function checkKey(key: Uint8Array): void {
+/** Throws for what is no key. */
+export function checkKey(key: Uint8Array): void {
   if (!(key instanceof Uint8Array)) throw new TypeError('key must be a Uint8Array');
   if (key.length < 1 || key.length > MAX_KEY_BYTES) {
     throw new RangeError(`a key has 1 to ${MAX_KEY_BYTES} bytes, not ${key.length}`);
@@ -66,7 +67,7 @@ function checkOptions({ ifVersion, ifAbsent, ttlMs, meta }: PutOptions): void {
 export class Table implements Kv {
   readonly maxKeyBytes = MAX_KEY_BYTES;
   readonly maxValueBytes: number;
-  protected readonly context: TableContext;
+  readonly context: TableContext;
   readonly #freeGets: Get[] = [];
   readonly #freePuts: Put[] = [];
   readonly #freeDels: Del[] = [];
@@ -82,10 +83,13 @@ export class Table implements Kv {
   #puts = 0;
   #dels = 0;
   #idle: (() => void) | undefined;
+  readonly #onUnavailable: (() => void) | undefined;
   #closing: Promise<void> | undefined;
 
-  constructor(context: TableContext) {
+  /** `onUnavailable` is called whenever an operation fails because the memory node can't be used. */
+  constructor(context: TableContext, onUnavailable?: () => void) {
     this.context = context;
+    this.#onUnavailable = onUnavailable;
     this.maxValueBytes = context.superblock.maxValueBytes;
     this.#sweeper = new Sweeper(context, (key) => this.sweep(key));
   }
@@ -329,7 +333,7 @@ export class Table implements Kv {
     try {
       return await walk();
     } catch (error) {
-      throw toKvError(error);
+      throw this.#noted(toKvError(error));
     } finally {
       this.#oneLess();
     }
@@ -342,7 +346,7 @@ export class Table implements Kv {
     try {
       step = operation.begin();
     } catch (error) {
-      const reason = operation.failure(error);
+      const reason = this.#noted(operation.failure(error));
       this.#end(operation, pool);
       return Promise.reject(reason);
     }
@@ -366,7 +370,7 @@ export class Table implements Kv {
       result = resultOf(operation);
     } catch (error) {
       failed = true;
-      result = operation.failure(error);
+      result = this.#noted(operation.failure(error));
     }
     this.#end(operation, pool);
     return failed ? Promise.reject(result) : Promise.resolve(result as T);
@@ -383,10 +387,16 @@ export class Table implements Kv {
       while (step !== DONE) step = operation.step(typeof step === 'number' ? step : await step);
       return resultOf(operation);
     } catch (error) {
-      throw operation.failure(error);
+      throw this.#noted(operation.failure(error));
     } finally {
       this.#end(operation, pool);
     }
+  }
+
+  /** What callers see. */
+  #noted(error: unknown): unknown {
+    if (error instanceof KvError && error.code === KvErrorCode.UNAVAILABLE) this.#onUnavailable?.();
+    return error;
   }
 
   #end<O extends Operation>(operation: O, pool: O[]): void {
@@ -447,17 +457,26 @@ function resultOfDel(operation: Del): boolean {
 }
 
 /**
- * Opens the table in the memory of the client's first node. The Patronus client stays the caller's, to be closed after the
- * store. Rejects with ERR_KV_BAD_TABLE if there is no table of this version,
+ * Opens the table in the memory of the client's first node, and of no other node. The Patronus client stays the caller's, to be
+ * closed after the store. Rejects with ERR_KV_BAD_TABLE if there is no table of this version,
  * with a RangeError for a protection that does not exist.
  */
-export async function openTable(client: PatronusClient, options: OpenOptions = {}): Promise<Kv> {
+export function openTable(client: PatronusClient, options: OpenOptions = {}): Promise<Kv> {
+  return openShard(client, options);
+}
+
+/** The same for a store that wants to know when the memory node can't be used. */
+export async function openShard(
+  client: PatronusClient,
+  options: OpenOptions,
+  onUnavailable?: () => void,
+): Promise<Table> {
   const protection = options.protection ?? 'region';
   if (!PROTECTIONS.includes(protection)) {
     throw new RangeError(`protection must be one of ${PROTECTIONS.join(', ')}, not ${protection}`);
   }
   try {
-    return new Table(await TableContext.open(client, realPacing, protection));
+    return new Table(await TableContext.open(client, realPacing, protection), onUnavailable);
   } catch (error) {
     throw toKvError(error);
   }

@@ -125,8 +125,8 @@ describe.each(BACKENDS)('/v1/kv/{key} over $name', ({ open }) => {
     });
 
     it.each([
-      ['if-match', '"1"', HttpErrorCode.PRECONDITION_UNSUPPORTED],
-      ['if-none-match', '*', HttpErrorCode.PRECONDITION_UNSUPPORTED],
+      ['if-match', 'abc', HttpErrorCode.PRECONDITION_MALFORMED],
+      ['if-none-match', '"1", 2', HttpErrorCode.PRECONDITION_MALFORMED],
       ['if-unmodified-since', 'Thu, 01 Jan 2026 00:00:00 GMT', HttpErrorCode.PRECONDITION_UNSUPPORTED],
       ['content-range', 'bytes 0-2/5', HttpErrorCode.PARTIAL_PUT],
     ])('changes nothing with %s', async (name, value, code) => {
@@ -204,6 +204,84 @@ describe.each(BACKENDS)('/v1/kv/{key} over $name', ({ open }) => {
       expect(deleted.body).toHaveLength(0);
       expectProblem(await send('GET', '/v1/kv/k'), HttpErrorCode.KEY_NOT_FOUND);
       expectProblem(await send('DELETE', '/v1/kv/k'), HttpErrorCode.KEY_NOT_FOUND);
+    });
+  });
+
+  describe('preconditions', () => {
+    const put = (body: string, headers: Record<string, string>, path = '/v1/kv/k') =>
+      send('PUT', path, { body, headers });
+
+    it('If-Match writes only over what it names, and answers with the new tag', async () => {
+      const { headers } = await send('PUT', '/v1/kv/k', { body: 'one' });
+      const one = headers.etag as string;
+      const two = await put('two', { 'if-match': one });
+      expect(two.status).toBe(204);
+      expect((await send('GET', '/v1/kv/k')).headers.etag).toBe(two.headers.etag);
+      expect(two.headers.etag).not.toBe(one);
+      for (const field of [one, `W/${two.headers.etag}`, `${one}, "x"`, '"x"', '""']) {
+        expectProblem(await put('three', { 'if-match': field }), HttpErrorCode.PRECONDITION_FAILED);
+      }
+      for (const field of [`"x", ${two.headers.etag}`, '*']) {
+        const current = (await send('GET', '/v1/kv/k')).headers.etag as string;
+        const answer = await put(field, { 'if-match': field.replace(two.headers.etag as string, current) });
+        expect(answer.status, field).toBe(204);
+      }
+      expect((await send('GET', '/v1/kv/k')).body.toString()).toBe('*');
+      for (const field of ['*', one]) {
+        const absent = await put('x', { 'if-match': field }, '/v1/kv/absent');
+        expectProblem(absent, HttpErrorCode.PRECONDITION_FAILED);
+      }
+      expect((await send('GET', '/v1/kv/absent')).status).toBe(404);
+    });
+
+    it('If-None-Match writes only over what it does not name', async () => {
+      const created = await put('one', { 'if-none-match': '*' });
+      expect(created.status).toBe(201);
+      const one = created.headers.etag as string;
+      for (const field of ['*', one, `W/${one}`, `"x",${one}`]) {
+        expectProblem(await put('two', { 'if-none-match': field }), HttpErrorCode.PRECONDITION_FAILED);
+      }
+      const two = await put('two', { 'if-none-match': '"x", "y"' });
+      expect(two.status).toBe(204);
+      const both = { 'if-match': two.headers.etag as string, 'if-none-match': one };
+      expect((await put('three', both)).status).toBe(204);
+      expectProblem(await put('four', both), HttpErrorCode.PRECONDITION_FAILED);
+      expect((await send('GET', '/v1/kv/k')).body.toString()).toBe('three');
+      expect((await put('x', { 'if-none-match': '"x"' }, '/v1/kv/absent')).status).toBe(201);
+    });
+
+    it('DELETE and POST heed them where they would succeed', async () => {
+      const { headers } = await send('PUT', '/v1/kv/k', { body: 'one' });
+      const one = headers.etag as string;
+      const remove = (headers: Record<string, string>) => send('DELETE', '/v1/kv/k', { headers });
+      for (const failing of [{ 'if-match': '"x"' }, { 'if-none-match': '*' }, { 'if-none-match': one }]) {
+        expectProblem(await remove(failing), HttpErrorCode.PRECONDITION_FAILED);
+      }
+      const post = (headers: Record<string, string>) => send('POST', '/v1/kv/k', { headers, body: 'two' });
+      expectProblem(await post({ 'if-match': one }), HttpErrorCode.KEY_EXISTS);
+      expectProblem(await post({ 'if-none-match': '*' }), HttpErrorCode.KEY_EXISTS);
+      expect((await remove({ 'if-match': one })).status).toBe(204);
+      expectProblem(await remove({ 'if-match': one }), HttpErrorCode.KEY_NOT_FOUND);
+      expectProblem(await post({ 'if-match': '*' }), HttpErrorCode.PRECONDITION_FAILED);
+      expect((await post({ 'if-none-match': '*' })).status).toBe(201);
+      expect((await remove({ 'if-none-match': '"x"' })).status).toBe(204);
+    });
+
+    it('of writers of one tag one succeeds', async () => {
+      const { headers } = await send('PUT', '/v1/kv/k', { body: '0' });
+      let etag = headers.etag as string;
+      for (let round = 0; round < 5; round++) {
+        // Two ways to say the same.
+        const fields = [etag, `"x", ${etag}`, etag, `"x", ${etag}`];
+        const answers = await Promise.all(fields.map((field, i) => put(`${i}`, { 'if-match': field })));
+        const statuses = answers.map(({ status }) => status).sort();
+        expect(statuses).toEqual([204, 412, 412, 412]);
+        const winner = answers.findIndex(({ status }) => status === 204);
+        const got = await send('GET', '/v1/kv/k');
+        expect(got.body.toString()).toBe(`${winner}`);
+        etag = got.headers.etag as string;
+        expect(answers[winner]!.headers.etag).toBe(etag);
+      }
     });
   });
 

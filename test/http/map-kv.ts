@@ -1,4 +1,13 @@
-import { type Kv, type KvEntry, KvError, KvErrorCode, type KvStats, type PutResult } from '../../kv/index.js';
+import {
+  type DelOptions,
+  type Kv,
+  type KvEntry,
+  KvError,
+  KvErrorCode,
+  type KvStats,
+  type PutOptions,
+  type PutResult,
+} from '../../kv/index.js';
 
 /** A Kv over a JavaScript Map, for tests of the front end alone: it counts, and fails when told to. */
 export class MapKv implements Kv {
@@ -39,21 +48,26 @@ export class MapKv implements Kv {
     return this.#entries.has(await this.#begin(key));
   }
 
-  async put(key: Uint8Array, value: Uint8Array, options?: { ifAbsent?: boolean }): Promise<PutResult> {
+  async put(key: Uint8Array, value: Uint8Array, options?: PutOptions): Promise<PutResult> {
     if (value.length > this.maxValueBytes) throw new RangeError('value length');
     const copy = Uint8Array.from(value);
     const name = await this.#begin(key);
     this.puts++;
     const old = this.#entries.get(name);
-    if (old && options?.ifAbsent) return { outcome: 'refused', version: old.version };
+    const wanted = options?.ifVersion;
+    if ((old && options?.ifAbsent) || (wanted !== undefined && old?.version !== wanted)) {
+      return { outcome: 'refused', version: old?.version };
+    }
     const version = (++this.#lastVersion).toString(16);
     this.#entries.set(name, { value: copy, version });
     return { outcome: old ? 'replaced' : 'created', version };
   }
 
-  async del(key: Uint8Array): Promise<boolean> {
+  async del(key: Uint8Array, options?: DelOptions): Promise<boolean> {
     const name = await this.#begin(key);
     this.dels++;
+    const wanted = options?.ifVersion;
+    if (wanted !== undefined && this.#entries.get(name)?.version !== wanted) return false;
     return this.#entries.delete(name);
   }
 

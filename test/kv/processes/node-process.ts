@@ -1,8 +1,11 @@
-/** A memory node of its own process: `node node-process.js ADDRESS`. */
+/** A memory node of its own process: `node node-process.js OPTIONS`. */
 import { PatronusNode } from '../../../patronus/index.js';
 
+const { address, nodeId, bypass } = JSON.parse(process.argv[2]!);
 const node = await PatronusNode.start({
-  listen: process.argv[2]!,
+  nodeId,
+  listen: address,
+  bypass,
   policy: 'open',
   leaseBytes: 4096,
   allocBytes: 32 * 1024 * 1024,

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pick, seeded } from '../random.js';
 import { Child } from './child.js';
+import { NodeProcess } from './node.js';
 
 /** A client stands still for up to so long: some three terms of a lock. */
 const MAX_PAUSE_MS = 300;
@@ -27,7 +28,7 @@ export interface Life {
 export async function withNode<T>(body: (address: string, population: Population) => Promise<T>): Promise<T> {
   const directory = mkdtempSync(join(tmpdir(), 'patronus-kv-'));
   const address = `unix:${join(directory, 'node')}`;
-  const node = new Child('node-process.js', address);
+  const node = new NodeProcess('node-process.js', JSON.stringify({ address, nodeId: 0, bypass: false }));
   const population = new Population(directory, address);
   try {
     await node.ready;
