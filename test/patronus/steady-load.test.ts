@@ -13,9 +13,9 @@ const PIPELINED = 16;
 const MOST_BYTES = 4;
 /** Numbers beyond 32 bits, which are objects where they are handed from function to function. */
 const LONG_NS = 10e9;
-const WARM_UP = 80_000;
-const SAMPLES = 31;
-const PER_SAMPLE = 5000;
+const WARM_UP = 50_000;
+const SAMPLES = 21;
+const PER_SAMPLE = 3200;
 const ATTEMPTS = 5;
 
 /**
