@@ -40,8 +40,12 @@ function program(): Command {
     .option('-m, --memory <size>', 'memory to allocate from, such as 64MiB or 2GiB; default 256MiB')
     .option('--lease-memory <size>', 'memory at fixed addresses from 0, beside that; default 64KiB')
     .option('--max-clients <number>', 'connections at once; default 64')
-    .option('--max-leases <number>', 'leases at once; default 65536')
-    .option('--engine-threads <number>', 'threads that execute one-sided operations; default 1')
+    .option('--max-leases <number>', 'leases at once, of each directory; default 65536')
+    .option('--directories <number>', 'threads that grant leases, each with a part of the memory; default 1')
+    .option(
+      '--engine-threads <number>',
+      'threads that execute one-sided operations, of each directory; default 1',
+    )
     .option('--policy <name>', 'who may lease allocated memory: its owner, or open to all; default owner')
     .option('--device <name>', 'the RDMA device for ib:HOST:PORT, such as ib:mlx5_0; default: the first')
     .option(

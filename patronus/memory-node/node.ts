@@ -70,7 +70,7 @@ export interface PatronusNodeOptions {
   readonly keeper?: Keeper;
 }
 
-const MAX_DIRECTORIES = 16;
+export const MAX_DIRECTORIES = 16;
 
 /** What a client needs to connect; can be sent to other threads of the process. */
 export interface NodeEndpoint {

@@ -13,6 +13,7 @@ export interface Report {
   readonly leaseMemoryBytes: number;
   readonly maxClients: number;
   readonly maxLeases: number;
+  readonly directories: number;
   readonly policy: Settings['policy'];
   readonly memcached: string | null;
   readonly cluster: string | null;
@@ -39,6 +40,7 @@ export class RunningNode {
         maxClients: settings.maxClients,
         listen: settings.listen,
         engineThreads: settings.engineThreads,
+        directories: settings.directories,
         policy: settings.policy,
         allowUnboundedWindows: settings.allowUnboundedWindows,
         ...(device === undefined ? {} : { device }),
@@ -66,6 +68,7 @@ export class RunningNode {
       leaseMemoryBytes: settings.leaseMemory,
       maxClients: settings.maxClients,
       maxLeases: settings.maxLeases,
+      directories: settings.directories,
       policy: settings.policy,
       memcached: settings.memcached ?? null,
       cluster: settings.memcached === undefined ? null : settings.cluster,
@@ -89,7 +92,7 @@ export function readable(report: Report): string {
       ? 'Clients find it by this address.'
       : `Clients find it by this address, or as a member of cluster ${report.cluster} at memcached ${report.memcached}.`;
   return `memory node ${report.nodeId} of patronus ${report.version} (process ${report.pid}) listens at ${report.address}
-It has ${formatSize(report.memoryBytes)} to allocate and ${formatSize(report.leaseMemoryBytes)} at fixed addresses, for ${report.maxClients} clients with ${report.maxLeases} leases.
+It has ${formatSize(report.memoryBytes)} to allocate and ${formatSize(report.leaseMemoryBytes)} at fixed addresses, for ${report.maxClients} clients with ${report.maxLeases} leases${report.directories === 1 ? '' : ` at each of ${report.directories} directories`}.
 ${found} What is in its memory is gone when it stops (Ctrl-C).
 `;
 }

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { HugePages } from '../../native/index.js';
+import { MAX_DIRECTORIES } from '../memory-node/node.js';
 import type { PolicyName } from '../memory-node/policy.js';
 import { parseSize } from './size.js';
 
@@ -12,6 +13,7 @@ export interface Settings {
   readonly maxClients: number;
   readonly maxLeases: number;
   readonly engineThreads: number;
+  readonly directories: number;
   readonly policy: PolicyName;
   /** The RDMA device; undefined: the first. */
   readonly device: string | undefined;
@@ -48,6 +50,7 @@ export const SETTINGS: { readonly [name in keyof Settings]: Setting<Settings[nam
   maxClients: integer(64, 1, 1024),
   maxLeases: integer(65_536, 1, 2 ** 22),
   engineThreads: integer(1, 1, 64),
+  directories: integer(1, 1, MAX_DIRECTORIES),
   policy: {
     fallback: 'owner',
     read: (raw) => (raw === 'open' || raw === 'owner' ? raw : undefined),

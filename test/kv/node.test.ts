@@ -115,6 +115,48 @@ describe('protection', () => {
 });
 
 describe('on a memory node', () => {
+  test.each([2, 3])('with %i directories: index and values lie in all of them', async (directories) => {
+    const node = await PatronusNode.start({ leaseBytes: 65536, allocBytes: 4 * 1024 * 1024, directories });
+    closers.push(() => node.close());
+    await createTable(await connect(node), { groups: 8 });
+    const stores = await Promise.all(
+      Array.from({ length: 3 }, async () => {
+        const kv = await openTable(await connect(node));
+        closers.push(() => kv.close());
+        return kv;
+      }),
+    );
+    const random = seeded(directories);
+    const model = new Map<string, Uint8Array>();
+    for (let round = 0; round < 40; round++) {
+      const writes = Array.from({ length: 24 }, (_, i) => async () => {
+        const name = `key ${round % 20} ${i}`;
+        const kv = stores[Math.floor(random() * 3)]!;
+        if (random() < 0.2) {
+          expect(await kv.del(bytesOf(name))).toBe(model.delete(name));
+          return;
+        }
+        const value = new Uint8Array(random() < 0.9 ? random() * 500 : random() * 20_000).fill(i);
+        await kv.put(bytesOf(name), value);
+        model.set(name, value);
+      });
+      await Promise.all(writes.map((write) => write()));
+    }
+    const names = [...model.keys()];
+    for (const kv of stores) {
+      const values = await kv.getMany(names.map(bytesOf));
+      for (const [i, value] of values.entries()) {
+        expect(Buffer.compare(value!, model.get(names[i]!)!)).toBe(0);
+      }
+    }
+    expect((await stores[0]!.usage()).records).toBe(model.size);
+    expect(stores.reduce((sum, kv) => sum + kv.stats().splits, 0)).toBeGreaterThan(0);
+    for (const { allocatedBytes, acquired } of node.directoryStats()) {
+      expect(allocatedBytes).toBeGreaterThan(0);
+      expect(acquired).toBeGreaterThan(0);
+    }
+  });
+
   test('survives the end of its leases, in use and idle', async () => {
     const node = await startNode();
     await createTable(await connect(node), { termMs: 20 });

@@ -43,6 +43,7 @@ describe('usage', () => {
       '--allow-unbounded-windows',
       '--huge-pages',
       '--numa-node',
+      '--directories',
       '--memcached',
       '--cluster',
       '--expiry-seconds',
@@ -91,6 +92,7 @@ describe('usage', () => {
     [{ memory: '1025GiB' }, /^--memory must be a size/],
     [{ leaseMemory: '0.3' }, /^--lease-memory must be a size/],
     [{ maxClients: '0' }, /^--max-clients must be an integer from 1/],
+    [{ directories: '17' }, /^--directories must be an integer from 1 to 16/],
     [{ memcached: 'localhost' }, /^--memcached must be HOST:PORT/],
     [{ cluster: 'a b' }, /^--cluster must be 1 to 64 letters/],
     [{ policy: 'mine' }, /^--policy must be open or owner/],
@@ -131,6 +133,7 @@ describe('a memory node', () => {
       leaseMemoryBytes: 65_536,
       maxClients: 64,
       maxLeases: 65_536,
+      directories: 1,
       policy: 'owner',
       memcached: null,
       cluster: null,
@@ -145,7 +148,14 @@ describe('a memory node', () => {
   test('takes its settings from a file, flags first', async () => {
     const listen = folder.address();
     const config = file(
-      JSON.stringify({ listen, nodeId: 4, memory: '1MiB', maxClients: '2', leaseMemory: 128 }),
+      JSON.stringify({
+        listen,
+        nodeId: 4,
+        memory: '1MiB',
+        maxClients: '2',
+        leaseMemory: 128,
+        directories: 2,
+      }),
     );
     await using node = await Program.memoryNode('--config', config, '--node-id', '5');
     const expected = {
@@ -153,6 +163,7 @@ describe('a memory node', () => {
       memoryBytes: 2 ** 20,
       maxClients: 2,
       leaseMemoryBytes: 128,
+      directories: 2,
       address: listen,
     };
     expect(node.report).toMatchObject(expected);
@@ -201,9 +212,10 @@ describe('a cluster at memcached', () => {
     await using memcached = await Memcached.start();
     // So long that a busy machine does not keep a living node from saying so.
     const shared = ['--memcached', memcached.address, '--expiry-seconds', '6', '--cluster', 'c'];
+    const wide = [...shared, '--directories', '3', '--memory', '192KiB'];
     const options = { cluster: 'c', expirySeconds: 6 };
     await using one = await Program.memoryNode('--listen', folder.address(), '--node-id', '1', ...shared);
-    await using two = await Program.memoryNode('--listen', folder.address(), '--node-id', '2', ...shared);
+    await using two = await Program.memoryNode('--listen', folder.address(), '--node-id', '2', ...wide);
     expect(one.report).toMatchObject({ memcached: memcached.address, cluster: 'c' });
     const taken = await run('memory-node', '--listen', folder.address(), '--node-id', '2', ...shared);
     expect(taken).toMatchObject({ code: 1 });
@@ -213,6 +225,12 @@ describe('a cluster at memcached', () => {
     await using client = await Patronus.connect({ keeper });
     expect(client.nodes.map(({ nodeId }) => nodeId)).toEqual([1, 2]);
     for (const nodeId of [1, 2]) await client.writeLease({ nodeId, offset: 0, size: 8, termNs: 60e9 });
+    // One entry stands for all directories of the node; each has a third of its memory.
+    for (let i = 0; i < 3; i++) {
+      const flags = AcquireFlag.WithAllocation;
+      const lease = await client.writeLease({ nodeId: 2, size: 65_536, termNs: 60e9, flags });
+      expect(await lease.faa(0, 1n)).toBe(0n);
+    }
 
     one.kill('SIGTERM');
     await one.exited;
@@ -225,7 +243,7 @@ describe('a cluster at memcached', () => {
     await expect(client.readLease({ nodeId: 2, offset: 0, size: 8, termNs: 1e9 })).rejects.toMatchObject({
       code: 'ERR_PATRONUS_DISCONNECTED',
     });
-    await using _again = await Program.memoryNode('--listen', folder.address(), '--node-id', '2', ...shared);
+    await using _again = await Program.memoryNode('--listen', folder.address(), '--node-id', '2', ...wide);
     const lease = await client.readLease({ nodeId: 2, offset: 0, size: 8, termNs: 60e9 });
     expect(await lease.read(0, 8)).toEqual(new Uint8Array(8));
   }, 120_000);
