@@ -56,7 +56,11 @@ export class DirectoryThread {
 /** What the directory says once clients can connect. */
 async function started(worker: Worker, listen: string | undefined): Promise<DirectoryReady> {
   try {
-    const [ready] = (await once(worker, 'message')) as [DirectoryReady];
+    const exited = once(worker, 'exit').then(([code]) => {
+      throw new Error(`its thread ended with ${code}`);
+    });
+    exited.catch(() => {});
+    const [ready] = (await Promise.race([once(worker, 'message'), exited])) as [DirectoryReady];
     return ready;
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
