@@ -71,8 +71,9 @@ export function pointerOf(lo: number, hi: number): number {
   return lo + (hi & 0xffff) * 0x1_0000_0000;
 }
 
+/** Of depths up to MAX_DEPTH. By a shift: every read of a bucket needs it, and a power is a call. */
 export function suffixMask(depth: number): number {
-  return (2 ** depth - 1) | 0;
+  return ((1 << depth) - 1) | 0;
 }
 
 // ---- subtable: groups of main | overflow | main
