@@ -18,7 +18,7 @@ const CONTROL_BYTES = 4096;
 const CELL_BYTES = 64;
 const QUEUE_BYTES = CONTROL_BYTES + CELLS * CELL_BYTES;
 const LONG_NS = 60e9;
-const MOMENT_NS = 1e9;
+const MOMENT_NS = 10e9;
 
 const cellOf = (ticket) => Number(ticket % BigInt(CELLS));
 const roundOf = (ticket) => ticket / BigInt(CELLS);

@@ -3,7 +3,7 @@ import { readWords, runWordList, valueFor } from '../../scripts/wordlist.js';
 import { CliProcess } from './cli-process.js';
 import { type Liar, LyingServer } from './lying-server.js';
 
-const TIMEOUT_MS = 180_000;
+const TIMEOUT_MS = 400_000;
 
 describe('the word list', () => {
   it(

@@ -269,23 +269,27 @@ describe('what can not be connected', () => {
 });
 
 describe('no JavaScript of the node is needed', () => {
-  test.each([1, 3])('reads and writes go on while its thread is blocked: %i engines', async (engines) => {
-    const node = await startNode(engines);
-    const some = [await connected(node, 2), await connected(node), await connected(node)];
-    const unblocked = node.call({ do: 'block', ms: 1000, offset: 512 }, 120_000);
-    await node.message('blocking');
-    for (let round = 1; round <= 100; round++) {
-      for (const client of some) {
-        client.words[0] = BigInt(round);
-        expect(await client.write(0, 256)).toBe(WcStatus.SUCCESS);
-        expect(await client.read(8, 256)).toBe(WcStatus.SUCCESS);
-        expect(client.words[1]).toBe(client.words[0]);
+  test.each([1, 3])(
+    'reads and writes go on while its thread is blocked: %i engines',
+    async (engines) => {
+      const node = await startNode(engines);
+      const some = [await connected(node, 2), await connected(node), await connected(node)];
+      const unblocked = node.call({ do: 'block', ms: 1000, offset: 512 }, 120_000);
+      await node.message('blocking');
+      for (let round = 1; round <= 100; round++) {
+        for (const client of some) {
+          client.words[0] = BigInt(round);
+          expect(await client.write(0, 256)).toBe(WcStatus.SUCCESS);
+          expect(await client.read(8, 256)).toBe(WcStatus.SUCCESS);
+          expect(client.words[1]).toBe(client.words[0]);
+        }
       }
-    }
-    // Only this ends it.
-    expect(await some[0]!.write(0, 512)).toBe(WcStatus.SUCCESS);
-    await unblocked;
-  }, 150_000);
+      // Only this ends it.
+      expect(await some[0]!.write(0, 512)).toBe(WcStatus.SUCCESS);
+      await unblocked;
+    },
+    150_000,
+  );
 });
 
 describe('atomics', () => {
