@@ -153,6 +153,7 @@ export class Get extends Operation {
 
   /** The entry is the key's; once it has expired it is as if it were not there. */
   #hit(words: Uint32Array, bytes: Uint8Array, place: number): Step {
+    if (this.lacksDate(words, place)) return this.#retry();
     if (this.isExpired(words, place)) return DONE;
     this.found = true;
     this.#words = words;

@@ -147,6 +147,9 @@ export const FROZEN = 2;
 /** Slot length of blocks of this many units or more: their size is in their header. */
 export const LARGE_UNITS = 255;
 
+/** Of a slot's 8 bytes, the one that is the fingerprint. */
+export const FINGERPRINT_BYTE = 7;
+
 export function slotHi(offset: number, units: number, fingerprint: number): number {
   return (
     (Math.floor(offset / 0x1_0000_0000) | (Math.min(units, LARGE_UNITS) << 16) | (fingerprint << 24)) >>> 0

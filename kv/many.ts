@@ -29,7 +29,7 @@ export async function runTogether(
   };
   const step = (get: Get, status: number): Step => {
     try {
-      return get.step(status);
+      return get.stepAfterWait(status);
     } catch (error) {
       return Promise.reject(error);
     }

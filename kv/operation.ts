@@ -13,6 +13,7 @@ import {
   bucketTakes,
   COMBINED_BYTES,
   FILLING,
+  FINGERPRINT_BYTE,
   FROZEN,
   GROUP_BYTES,
   MAX_KEY_BYTES,
@@ -100,8 +101,11 @@ export abstract class Operation {
   /** Blocks are read under leases of their own, buckets under that of the subtable. */
   readonly #byBlock: boolean;
   #attemptNs = 0;
-  /** The date before anything was read. */
+  /** The clock since the operation last waited for anything; undefined if it has not been read since. */
+  #nowNs: number | undefined;
+  /** The date before anything was read. Looked at by reads only if keys with an expiry have been seen. */
   #attemptMs = 0;
+  #dateKnown = false;
   #splitPatienceNs = 0;
   #bucketA = 0;
   #bucketB = 0;
@@ -120,6 +124,12 @@ export abstract class Operation {
 
   abstract begin(): Step;
   abstract step(status: number): Step;
+
+  /** As step(), after a wait. */
+  stepAfterWait(status: number): Step {
+    this.#nowNs = undefined;
+    return this.step(status);
+  }
 
   /** After the operation, whatever its end: back to what a pooled object is. */
   finish(): void {
@@ -176,7 +186,9 @@ export abstract class Operation {
   /** Takes the leases of an attempt; a promise if one has to be acquired: then begin again. */
   protected takeLeases(now: number, write: boolean): Promise<number> | undefined {
     this.#attemptNs = now;
-    this.#attemptMs = this.context.pacing.wallMs();
+    this.#nowNs = now;
+    this.#dateKnown = write || this.context.expirySeen;
+    if (this.#dateKnown) this.#attemptMs = this.context.pacing.wallMs();
     if (this.#byBlock) return this.#takeSubtableLease(now);
     const held = this.context.region.take(now);
     if (held === undefined) return this.context.region.acquire();
@@ -233,7 +245,7 @@ export abstract class Operation {
   /** Sends the batch unless an operation was not taken. */
   protected send(status: RetCode): Step {
     if (this.batch !== this.#ownBatch) return status === RetCode.Ok ? PREPARED : status;
-    if (status === RetCode.Ok) return this.batch.commit();
+    if (status === RetCode.Ok) return this.batch.commit(this.#nowNs);
     this.batch.reset();
     return status;
   }
@@ -290,8 +302,15 @@ export abstract class Operation {
     const { words } = this;
     const { localDepth } = this.subtable;
     const { suffix } = this.hash;
-    for (let header = BUCKET_HEADER; header < BUCKETS_WORDS; header += BUCKET_WORDS) {
-      if (!bucketServes(words[header]!, words[header + 1]!, localDepth, suffix)) return false;
+    let lo = words[BUCKET_HEADER]!;
+    let hi = words[BUCKET_HEADER + 1]!;
+    if (!bucketServes(lo, hi, localDepth, suffix)) return false;
+    for (let header = BUCKET_HEADER + BUCKET_WORDS; header < BUCKETS_WORDS; header += BUCKET_WORDS) {
+      // Most often all four say the same.
+      if (words[header] === lo && words[header + 1] === hi) continue;
+      lo = words[header]!;
+      hi = words[header + 1]!;
+      if (!bucketServes(lo, hi, localDepth, suffix)) return false;
     }
     return true;
   }
@@ -345,12 +364,13 @@ export abstract class Operation {
   /** Collects the slots with the key's fingerprint, but for `except`. */
   protected findCandidates(withPending: boolean, except: number): void {
     const { words, candidates } = this;
+    const { bytes } = this.scratch;
     const { fingerprint } = this.hash;
     let count = 0;
     for (let bucket = 0; bucket < BUCKETS_WORDS; bucket += BUCKET_WORDS) {
       for (let slot = bucket; slot < bucket + BUCKET_HEADER; slot += 2) {
-        const hi = words[slot + 1]!;
-        if (hi >>> 24 !== fingerprint || hi === 0 || slot === except) continue;
+        if (bytes[slot * 4 + FINGERPRINT_BYTE] !== fingerprint) continue;
+        if (words[slot + 1] === 0 || slot === except) continue;
         if (withPending || (words[slot]! & PENDING) === 0) candidates[count++] = slot;
       }
     }
@@ -430,6 +450,13 @@ export abstract class Operation {
     if (expiry === 0) return false;
     this.context.expirySeen = true;
     return expiry <= this.#attemptMs;
+  }
+
+  /** Whether the date is missed: the block may have expired and the attempt does not know. Then begin another. */
+  protected lacksDate(words: Uint32Array, place: number): boolean {
+    if (this.#dateKnown || blockExpiry(words, place) === 0) return false;
+    this.context.expirySeen = true;
+    return true;
   }
 
   protected isPending(slot: number): boolean {

@@ -384,7 +384,9 @@ export class Table implements Kv {
   ): Promise<T> {
     try {
       let step = first;
-      while (step !== DONE) step = operation.step(typeof step === 'number' ? step : await step);
+      while (step !== DONE) {
+        step = typeof step === 'number' ? operation.step(step) : operation.stepAfterWait(await step);
+      }
       return resultOf(operation);
     } catch (error) {
       throw this.#noted(operation.failure(error));

@@ -38,8 +38,9 @@ interface Addon {
   readonly clock: ArrayBuffer;
   /** What a call costs that does nothing. */
   nothing(): void;
-  /** Execute what the queue pair at this place has posted. */
-  doorbell(place: number): void;
+  /** Execute what the queue pair has posted whose place is in `ringing`, a uint32. */
+  doorbell(): void;
+  readonly ringing: ArrayBuffer;
   signalChannel(fd: number): boolean;
   /** `shared`: its memory can be passed to other processes. */
   openDevice(shared: boolean): number;

@@ -4,6 +4,8 @@ import { CqeLayout, RingLayout } from './verbs.js';
 const HEADER_WORDS = RingLayout.HEADER_BYTES / 4;
 const CQE_WORDS = CqeLayout.BYTES / 4;
 const POLLED = RingLayout.USER_COUNTER / 4;
+/** These processors execute loads in their order, as V8 emits those of typed arrays: Atomics.load() would be a call. */
+const LOADS_IN_ORDER = process.arch === 'x64' || process.arch === 'ia32';
 
 /** The poller's end of a ring of completions, of twice the queue's depth. */
 export class CompletionRing {
@@ -25,7 +27,8 @@ export class CompletionRing {
     const { ring } = this;
     const at = HEADER_WORDS + (this.polled & this.mask) * CQE_WORDS;
     const next = (this.polled + 1) >>> 0;
-    if (Atomics.load(ring, at + CqeLayout.SEQUENCE / 4) !== next) return false;
+    const sequence = at + CqeLayout.SEQUENCE / 4;
+    if ((LOADS_IN_ORDER ? ring[sequence] : Atomics.load(ring, sequence)) !== next) return false;
     const opcodeAndFlags = ring[at + CqeLayout.OPCODE / 4]!;
     into.wrId = ring[at + CqeLayout.WR_ID / 4]!;
     into.status = ring[at + CqeLayout.STATUS / 4]!;

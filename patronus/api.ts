@@ -282,9 +282,10 @@ export interface Batch {
   ): RetCode;
   /**
    * Send and wait; the batch is empty again. Ok only if every operation succeeded. LeaseLocalExpiredErr, with nothing
-   * sent, if the term of one of the leases is over by this client's clock.
+   * sent, if the term of one of the leases is over by this client's clock. `nowNs`: what the client's now() has said since
+   * the caller last waited for anything, which spares another reading of the clock; the NIC looks at the terms anyway.
    */
-  commit(): MaybePromise<RetCode>;
+  commit(nowNs?: number): MaybePromise<RetCode>;
   /** Forget what was prepared. */
   reset(): void;
 }

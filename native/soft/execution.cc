@@ -15,21 +15,6 @@ constexpr uint64_t TRANSFER_CHUNK = 16384;
 // Not a completion: progress() has moved all that it may and goes on with the request next time.
 constexpr WcStatus UNDER_WAY = static_cast<WcStatus>(0xffffffff);
 
-// Clears what an access published, however it ends.
-class HazardScope {
- public:
-  explicit HazardScope(HazardSlot& slot) : slot_(slot) {}
-  ~HazardScope() {
-    slot_.remote.store(nullptr, std::memory_order_release);
-    slot_.local.store(nullptr, std::memory_order_release);
-    slot_.arriving.store(false, std::memory_order_release);
-    slot_.countOver();
-  }
-
- private:
-  HazardSlot& slot_;
-};
-
 WcOpcode completionOpcode(Opcode opcode) {
   switch (opcode) {
     case Opcode::RDMA_WRITE:
@@ -72,23 +57,27 @@ bool QueuePair::progress(uint32_t requests, uint64_t bytes) {
     sent_ = posted - sendRing.depth();
   }
   HazardSlot* const hazards = threadHazardSlot();
+  AccessRun run(hazards);
   bytesLeft_ = bytes;
+  prefetch(sent_, posted);
+  prefetch(sent_ + 1, posted);
   for (; requests > 0 && bytesLeft_ > 0 && (sent_ != posted || moved_ > 0); requests--) {
     if (moved_ == 0) {
       std::memcpy(&current_, sendRing.entry(sent_), sizeof current_);
       sent_++;
-      if (sent_ != posted) prefetchNext();
+      prefetch(sent_ + 1, posted);
     }
     WcStatus status = WcStatus::WR_FLUSH_ERR;
     if (state() == QpState::RTS) {
-      status = hazards == nullptr ? WcStatus::LOC_QP_OP_ERR : execute(current_, *hazards);
+      status = hazards == nullptr ? WcStatus::LOC_QP_OP_ERR : execute(current_, run);
     }
+    if (status != WcStatus::SUCCESS) run.end();
     if (status == UNDER_WAY) continue;
     moved_ = 0;
     if (status != WcStatus::SUCCESS && status != WcStatus::WR_FLUSH_ERR) {
       if (fromResponder(status)) {
         const uint32_t key = current_.opcode == Opcode::SEND_WITH_INV ? current_.imm : current_.rkey;
-        if (status == WcStatus::REM_ACCESS_ERR && !peer_->pd_->device->keys.isOf(peer_->pd_->number, key)) guesses_++;
+        if (status == WcStatus::REM_ACCESS_ERR && !peerKeys_->isOf(peerPd_, key)) guesses_++;
         peer_->failIfStill(peerWord_);
       }
       fail();
@@ -99,14 +88,13 @@ bool QueuePair::progress(uint32_t requests, uint64_t bytes) {
   return true;
 }
 
-// An access waits for its own store to the hazard slot, so the cache misses of successive accesses do not overlap by
-// themselves.
-void QueuePair::prefetchNext() const {
-  if (state() != QpState::RTS || peer_ == nullptr) return;
-  Wqe next;
-  std::memcpy(&next, sendRing.entry(sent_), sizeof next);
+// Begin to bring what a later request needs into the cache: an access waits for its own store to the hazard slot, so the
+// misses of successive accesses do not overlap by themselves.
+void QueuePair::prefetch(uint32_t request, uint32_t posted) const {
+  if (static_cast<int32_t>(posted - request) <= 0 || state() != QpState::RTS || peer_ == nullptr) return;
+  const Wqe& next = *sendRing.entry(request);
   if (next.opcode != Opcode::BIND_MW && next.opcode != Opcode::LOCAL_INV) {
-    peer_->pd_->device->keys.prefetch(next.rkey, next.remoteAddr);
+    peerKeys_->prefetch(next.rkey, next.remoteAddr, next.length);
   }
 }
 
@@ -132,50 +120,61 @@ WcStatus QueuePair::askPeer(uint32_t need) {
 }
 
 // The hazard stays until the message is completed.
-WcStatus QueuePair::takePeersReceive(HazardSlot& hazards, RecvWqe& into) {
+WcStatus QueuePair::takePeersReceive(AccessRun& run, RecvWqe& into) {
   do {
     const WcStatus answer = askPeer(0);
     if (answer != WcStatus::SUCCESS) return answer;
-    hazards.arriving.store(true, std::memory_order_seq_cst);
+    run.announceMessage();
   } while (!peerIsAsBefore());
   return peer_->receives->take(into) ? WcStatus::SUCCESS : WcStatus::RNR_RETRY_EXC_ERR;
 }
 
-WcStatus QueuePair::execute(const Wqe& wqe, HazardSlot& hazards) {
-  HazardScope scope(hazards);
+WcStatus QueuePair::execute(const Wqe& wqe, AccessRun& run) {
   if ((wqe.sendFlags & send_flag::INLINE) != 0 && (!takesInline(wqe.opcode) || wqe.length > WQE_INLINE_BYTES)) {
     return WcStatus::LOC_QP_OP_ERR;
   }
   if (wqe.length > MAX_MESSAGE) return WcStatus::LOC_LEN_ERR;
   switch (wqe.opcode) {
     case Opcode::RDMA_READ:
-      return transfer(wqe, hazards, true);
+      return transfer(wqe, run, true);
     case Opcode::RDMA_WRITE:
-      return transfer(wqe, hazards, false);
-    case Opcode::RDMA_WRITE_WITH_IMM:
-      return writeWithImm(wqe, hazards);
+      return transfer(wqe, run, false);
     case Opcode::CMP_AND_SWP:
     case Opcode::FETCH_AND_ADD:
-      return atomic(wqe, hazards);
+      return atomic(wqe, run);
+    default: {
+      // A message completes elsewhere, and what ends keys waits for hazards: this thread's, too.
+      run.end();
+      const WcStatus status = executeAlone(wqe, run);
+      run.end();
+      return status;
+    }
+  }
+}
+
+WcStatus QueuePair::executeAlone(const Wqe& wqe, AccessRun& run) {
+  switch (wqe.opcode) {
+    case Opcode::RDMA_WRITE_WITH_IMM:
+      return writeWithImm(wqe, run);
     case Opcode::SEND:
     case Opcode::SEND_WITH_IMM:
     case Opcode::SEND_WITH_INV:
-      return send(wqe, hazards);
+      return send(wqe, run);
     case Opcode::BIND_MW:
-      return pd_->device->keys.bind(pd_->number, wqe.rkey, wqe.lkey, wqe.remoteAddr, wqe.compareAdd, wqe.bindAccess)
+      return keys_.bind(pdNumber_, wqe.rkey, wqe.lkey, wqe.remoteAddr, wqe.compareAdd, wqe.bindAccess)
                  ? WcStatus::SUCCESS
                  : WcStatus::MW_BIND_ERR;
     case Opcode::LOCAL_INV:
-      return pd_->device->keys.invalidate(pd_->number, wqe.rkey) ? WcStatus::SUCCESS : WcStatus::LOC_QP_OP_ERR;
+      return keys_.invalidate(pdNumber_, wqe.rkey) ? WcStatus::SUCCESS : WcStatus::LOC_QP_OP_ERR;
+    default:
+      return WcStatus::LOC_QP_OP_ERR;
   }
-  return WcStatus::LOC_QP_OP_ERR;
 }
 
-WcStatus QueuePair::transfer(const Wqe& wqe, HazardSlot& hazards, bool isRead) {
+WcStatus QueuePair::transfer(const Wqe& wqe, AccessRun& run, bool isRead) {
   const bool isInline = (wqe.sendFlags & send_flag::INLINE) != 0;
   const uint32_t localNeed = isRead ? access::LOCAL_WRITE : LOCAL_READ;
   const uint32_t remoteNeed = isRead ? access::REMOTE_READ : access::REMOTE_WRITE;
-  const KeyTable& localKeys = pd_->device->keys;
   uint64_t& done = moved_;
   // A transfer of no bytes uses no key (InfiniBand specification, C9-88), but needs a peer.
   do {
@@ -183,16 +182,19 @@ WcStatus QueuePair::transfer(const Wqe& wqe, HazardSlot& hazards, bool isRead) {
     uint8_t* local = nullptr;
     if (left > 0) {
       local = isInline ? const_cast<uint8_t*>(reinterpret_cast<const uint8_t*>(&wqe.localAddr)) + done
-                       : localKeys.resolve(hazards.local, wqe.lkey, pd_->number, wqe.localAddr + done, left, localNeed);
+                       : keys_.resolve(run.local(), wqe.lkey, pdNumber_, wqe.localAddr + done, left, localNeed);
       if (local == nullptr) return WcStatus::LOC_PROT_ERR;
     }
     const uint64_t before = peerWord_;
     const WcStatus answer = askPeer(remoteNeed);
     if (answer != WcStatus::SUCCESS) return answer;
-    if (left == 0) break;
+    if (left == 0) {
+      run.count(0);
+      break;
+    }
     if (done > 0 && epochIn(peerWord_) != epochIn(before)) return WcStatus::RETRY_EXC_ERR;
-    uint8_t* const remote = peer_->pd_->device->keys.resolve(hazards.remote, wqe.rkey, peer_->pd_->number,
-                                                             wqe.remoteAddr + done, left, remoteNeed);
+    uint8_t* const remote =
+        peerKeys_->resolve(run.remote(), wqe.rkey, peerPd_, wqe.remoteAddr + done, left, remoteNeed);
     if (!peerIsAsBefore()) continue;
     if (remote == nullptr) return WcStatus::REM_ACCESS_ERR;
     const uint64_t chunk = std::min(left, TRANSFER_CHUNK);
@@ -202,23 +204,21 @@ WcStatus QueuePair::transfer(const Wqe& wqe, HazardSlot& hazards, bool isRead) {
       copyToRemote(remote, local, chunk);
     }
     done += chunk;
-    hazards.countOver();
+    run.count(chunk);
     bytesLeft_ -= std::min(bytesLeft_, chunk);
   } while (done < wqe.length && bytesLeft_ > 0);
   return done < wqe.length ? UNDER_WAY : WcStatus::SUCCESS;
 }
 
-WcStatus QueuePair::atomic(const Wqe& wqe, HazardSlot& hazards) {
+WcStatus QueuePair::atomic(const Wqe& wqe, AccessRun& run) {
   if (wqe.length != 8) return WcStatus::LOC_LEN_ERR;
-  uint8_t* const local = pd_->device->keys.resolve(hazards.local, wqe.lkey, pd_->number, wqe.localAddr, 8,
-                                                   access::LOCAL_WRITE);
+  uint8_t* const local = keys_.resolve(run.local(), wqe.lkey, pdNumber_, wqe.localAddr, 8, access::LOCAL_WRITE);
   if (local == nullptr) return WcStatus::LOC_PROT_ERR;
   uint8_t* remote;
   do {
     const WcStatus answer = askPeer(access::REMOTE_ATOMIC);
     if (answer != WcStatus::SUCCESS) return answer;
-    remote = peer_->pd_->device->keys.resolve(hazards.remote, wqe.rkey, peer_->pd_->number, wqe.remoteAddr, 8,
-                                              access::REMOTE_ATOMIC);
+    remote = peerKeys_->resolve(run.remote(), wqe.rkey, peerPd_, wqe.remoteAddr, 8, access::REMOTE_ATOMIC);
   } while (!peerIsAsBefore());
   if (remote == nullptr) return WcStatus::REM_ACCESS_ERR;
   // Both the address that was named and the place where it lies: a region's addresses need not be aligned as memory is.
@@ -232,28 +232,29 @@ WcStatus QueuePair::atomic(const Wqe& wqe, HazardSlot& hazards) {
     __atomic_compare_exchange_n(word, &old, wqe.swap, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
   }
   std::memcpy(local, &old, sizeof old);
+  run.count(sizeof old);
   return WcStatus::SUCCESS;
 }
 
-WcStatus QueuePair::send(const Wqe& wqe, HazardSlot& hazards) {
+WcStatus QueuePair::send(const Wqe& wqe, AccessRun& run) {
   const bool isInline = (wqe.sendFlags & send_flag::INLINE) != 0;
   const uint8_t* from = nullptr;
   if (isInline) {
     from = reinterpret_cast<const uint8_t*>(&wqe.localAddr);
   } else if (wqe.length > 0) {
-    from = pd_->device->keys.resolve(hazards.local, wqe.lkey, pd_->number, wqe.localAddr, wqe.length, LOCAL_READ);
+    from = keys_.resolve(run.local(), wqe.lkey, pdNumber_, wqe.localAddr, wqe.length, LOCAL_READ);
     if (from == nullptr) return WcStatus::LOC_PROT_ERR;
   }
   RecvWqe receive;
-  const WcStatus taken = takePeersReceive(hazards, receive);
+  const WcStatus taken = takePeersReceive(run, receive);
   if (taken != WcStatus::SUCCESS) return taken;
   if (wqe.length > receive.length) {
     peer_->completeReceive(receive, WcStatus::LOC_LEN_ERR, wqe, 0);
     return WcStatus::REM_INV_REQ_ERR;
   }
   if (wqe.length > 0) {
-    uint8_t* const to = peer_->pd_->device->keys.resolve(hazards.remote, receive.lkey, peer_->pd_->number,
-                                                         receive.localAddr, wqe.length, access::LOCAL_WRITE);
+    uint8_t* const to = peerKeys_->resolve(run.remote(), receive.lkey, peerPd_, receive.localAddr, wqe.length,
+                                           access::LOCAL_WRITE);
     if (to == nullptr) {
       peer_->completeReceive(receive, WcStatus::LOC_PROT_ERR, wqe, 0);
       return WcStatus::REM_OP_ERR;
@@ -264,9 +265,9 @@ WcStatus QueuePair::send(const Wqe& wqe, HazardSlot& hazards) {
   if (wqe.opcode == Opcode::SEND_WITH_IMM) flags = wc_flag::WITH_IMM;
   if (wqe.opcode == Opcode::SEND_WITH_INV) {
     // The revoker waits for every hazard on the window's key, and this thread must not wait for itself.
-    hazards.local.store(nullptr, std::memory_order_release);
-    hazards.remote.store(nullptr, std::memory_order_release);
-    if (!peer_->pd_->device->keys.invalidate(peer_->pd_->number, wqe.imm)) {
+    run.local().store(nullptr, std::memory_order_release);
+    run.remote().store(nullptr, std::memory_order_release);
+    if (!peerKeys_->invalidate(peerPd_, wqe.imm)) {
       peer_->completeReceive(receive, WcStatus::LOC_QP_OP_ERR, wqe, 0);
       return WcStatus::REM_ACCESS_ERR;
     }
@@ -276,11 +277,11 @@ WcStatus QueuePair::send(const Wqe& wqe, HazardSlot& hazards) {
   return WcStatus::SUCCESS;
 }
 
-WcStatus QueuePair::writeWithImm(const Wqe& wqe, HazardSlot& hazards) {
-  const WcStatus status = transfer(wqe, hazards, false);
+WcStatus QueuePair::writeWithImm(const Wqe& wqe, AccessRun& run) {
+  const WcStatus status = transfer(wqe, run, false);
   if (status != WcStatus::SUCCESS) return status;
   RecvWqe receive;
-  const WcStatus taken = takePeersReceive(hazards, receive);
+  const WcStatus taken = takePeersReceive(run, receive);
   if (taken != WcStatus::SUCCESS) return taken;
   peer_->completeReceive(receive, WcStatus::SUCCESS, wqe, wc_flag::WITH_IMM);
   return WcStatus::SUCCESS;

@@ -247,7 +247,7 @@ uint8_t* KeyTable::resolve(std::atomic<const KeyEntry*>& hazard, uint32_t key, u
                            uint64_t length, uint32_t need) const {
   const KeyEntry* entry = find(key >> KEY_TAG_BITS);
   if (entry == nullptr) return nullptr;
-  hazard.store(entry, std::memory_order_seq_cst);
+  if (hazard.load(std::memory_order_relaxed) != entry) hazard.store(entry, std::memory_order_seq_cst);
   if (entry->live.load(std::memory_order_seq_cst) != (KeyEntry::LIVE | key)) return nullptr;
   if (entry->pd != pd || (entry->access & need) != need) return nullptr;
   const uint64_t start = entry->start.load(std::memory_order_relaxed);

@@ -3,7 +3,8 @@
 // Invariant: when revoke() has returned, no access under the old key touches memory any more.
 // An accessor publishes the entry in a hazard slot of its thread, then looks whether the key is live, then copies, then
 // clears the slot. A revoker makes the key dead, then waits until no slot holds the entry. All of these are sequentially
-// consistent, so either the accessor sees the dead key, or the revoker sees the slot and waits. For the same reason the
+// consistent, so either the accessor sees the dead key, or the revoker sees the slot and waits; also if the slot has held
+// the entry since an access before. For the same reason the
 // fields of an entry, written only while it is dead and in no slot, are never read half old and half new.
 #pragma once
 
@@ -55,9 +56,43 @@ struct alignas(64) HazardSlot {
   std::atomic<const KeyEntry*> local{nullptr};
   // A message takes a receive buffer, is written there and completed.
   std::atomic<bool> arriving{false};
-  // Accesses that are over, whole or in part.
+  // Runs of accesses that are over.
   std::atomic<uint64_t> over{0};
   void countOver() { over.store(over.load(std::memory_order_relaxed) + 1, std::memory_order_release); }
+};
+
+// The accesses of a thread that follow each other under one publication: the next one to the same key finds its hazard in
+// place and only looks whether the key is still live, two loads. To publish is a locked instruction. A run ends with the
+// first access that fails, before anything that takes a lock or waits for hazards, and after a few accesses or a long one:
+// nobody waits for it much longer than for a single access.
+class AccessRun {
+ public:
+  explicit AccessRun(HazardSlot* slot) : slot_(slot) {}
+  ~AccessRun() { end(); }
+  AccessRun(const AccessRun&) = delete;
+  AccessRun& operator=(const AccessRun&) = delete;
+
+  std::atomic<const KeyEntry*>& remote() const { return slot_->remote; }
+  std::atomic<const KeyEntry*>& local() const { return slot_->local; }
+  void announceMessage() const { slot_->arriving.store(true, std::memory_order_seq_cst); }
+  // An access of so many bytes is over.
+  void count(uint64_t bytes) {
+    if (++accesses_ == MOST || bytes > LONG) end();
+  }
+  void end() {
+    accesses_ = 0;
+    if (slot_ == nullptr) return;
+    slot_->remote.store(nullptr, std::memory_order_release);
+    slot_->local.store(nullptr, std::memory_order_release);
+    slot_->arriving.store(false, std::memory_order_release);
+    slot_->countOver();
+  }
+
+ private:
+  static constexpr uint32_t MOST = 32;
+  static constexpr uint64_t LONG = 4096;
+  HazardSlot* const slot_;
+  uint32_t accesses_ = 0;
 };
 
 // Wait until no access under way now is under way any more. Who changes first what accessors look at once more after they
@@ -97,13 +132,13 @@ class KeyTable {
   bool isOf(uint32_t pd, uint32_t key);
 
   // Begin to bring what a later access will need into the cache. Only a hint: it touches nothing and grants nothing.
-  void prefetch(uint32_t key, uint64_t address) const {
+  void prefetch(uint32_t key, uint64_t address, uint32_t length) const {
     const KeyEntry* entry = find(key >> KEY_TAG_BITS);
     if (entry == nullptr) return;
     const uintptr_t target = reinterpret_cast<uintptr_t>(entry->base.load(std::memory_order_relaxed)) +
                              (address - entry->start.load(std::memory_order_relaxed));
     __builtin_prefetch(reinterpret_cast<const void*>(target));
-    __builtin_prefetch(reinterpret_cast<const void*>(target + 64));
+    if (length > 64) __builtin_prefetch(reinterpret_cast<const void*>(target + 64));
   }
 
   // Where [address, address + length) is, if `key` admits `need` there to `pd`; nullptr else. The memory stays valid

@@ -6,6 +6,7 @@ import { QpState, RingLayout } from '../verbs.js';
 import type { SoftDevice } from './device.js';
 
 const { doorbell } = addon;
+const ringing = new Uint32Array(addon.ringing, 0, 1);
 const STATE = RingLayout.QP_STATE / 4;
 /** No pair is ever at this place. */
 const CLOSED = 0xffffffff;
@@ -56,14 +57,19 @@ export class SoftQueuePair extends SendRing implements QueuePair {
 
   doorbell(): void {
     this.publish();
-    doorbell(this.place);
+    this.ring();
   }
 
   postRecv(wrId: number, localAddr: number, lkey: number, length: number): boolean {
     if (this.receives === undefined || !this.receives.post(wrId, localAddr, lkey, length)) return false;
     // A pair that fails flushes what it sees: either it has seen this buffer, or its state is seen here.
-    if (Atomics.load(this.send, STATE) === QpState.ERR) doorbell(this.place);
+    if (Atomics.load(this.send, STATE) === QpState.ERR) this.ring();
     return true;
+  }
+
+  private ring(): void {
+    ringing[0] = this.place;
+    doorbell();
   }
 
   close(): void {

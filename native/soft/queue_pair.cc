@@ -14,7 +14,8 @@ QueuePair::QueuePair(std::shared_ptr<ProtectionDomain> pd, std::shared_ptr<Compl
                      std::shared_ptr<CompletionQueue> recvCq, Ring<Wqe> sends,
                      std::shared_ptr<ReceiveQueue> buffers, uint32_t number)
     : qpNum(number), sendRing(std::move(sends)), receives(std::move(buffers)), recvRing(receives->ring),
-      pd_(std::move(pd)), sendCq_(std::move(sendCq)), recvCq_(std::move(recvCq)) {
+      pd_(std::move(pd)), sendCq_(std::move(sendCq)), recvCq_(std::move(recvCq)), keys_(pd_->device->keys),
+      pdNumber_(pd_->number) {
   if (pd_->device->qps >= MAX_QP) throw VerbsError(VerbsError::Kind::Limit, "the device has no queue pair left");
   pd_->device->qps++;
   pd_->users++;
@@ -90,6 +91,8 @@ void QueuePair::join(const std::shared_ptr<QueuePair>& peer) {
   std::lock_guard<SpinLock> lock(joinLock_);
   if (closed_) return;
   peer_ = peer;
+  peerKeys_ = &peer->keys_;
+  peerPd_ = peer->pdNumber_;
   remoteQpNum_.store(peer->qpNum);
   sendRing.remoteQpNum().store(peer->qpNum);
   enter(QpState::RTS);

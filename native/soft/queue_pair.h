@@ -116,15 +116,16 @@ class QueuePair {
   // Unless it was reset since it had this word.
   void failIfStill(uint64_t word);
   void reset();
-  WcStatus execute(const Wqe& wqe, HazardSlot& hazards);
-  WcStatus transfer(const Wqe& wqe, HazardSlot& hazards, bool isRead);
-  WcStatus atomic(const Wqe& wqe, HazardSlot& hazards);
-  WcStatus send(const Wqe& wqe, HazardSlot& hazards);
-  WcStatus writeWithImm(const Wqe& wqe, HazardSlot& hazards);
+  WcStatus execute(const Wqe& wqe, AccessRun& run);
+  WcStatus executeAlone(const Wqe& wqe, AccessRun& run);
+  WcStatus transfer(const Wqe& wqe, AccessRun& run, bool isRead);
+  WcStatus atomic(const Wqe& wqe, AccessRun& run);
+  WcStatus send(const Wqe& wqe, AccessRun& run);
+  WcStatus writeWithImm(const Wqe& wqe, AccessRun& run);
   WcStatus askPeer(uint32_t need);
   bool peerIsAsBefore() const { return peer_->word_.load(std::memory_order_seq_cst) == peerWord_; }
-  WcStatus takePeersReceive(HazardSlot& hazards, RecvWqe& into);
-  void prefetchNext() const;
+  WcStatus takePeersReceive(AccessRun& run, RecvWqe& into);
+  void prefetch(uint32_t request, uint32_t posted) const;
   void complete(const Wqe& wqe, WcStatus status);
   void completeReceive(const RecvWqe& receive, WcStatus status, const Wqe& message, uint8_t flags);
   void flushReceives();
@@ -134,7 +135,12 @@ class QueuePair {
   const std::shared_ptr<CompletionQueue> recvCq_;
   std::atomic<uint64_t> word_{wordOf(QpState::RESET, access::REMOTE, 0)};
   std::atomic<uint32_t> remoteQpNum_{0};
+  KeyTable& keys_;
+  const uint32_t pdNumber_;
   std::shared_ptr<QueuePair> peer_;
+  // The peer's, while there is one.
+  KeyTable* peerKeys_ = nullptr;
+  uint32_t peerPd_ = 0;
   std::atomic<bool> claimed_{false};
   SpinLock joinLock_;
   bool closed_ = false;  // changes under joinLock_

@@ -7,6 +7,18 @@ import { Tracer } from './tracer.js';
 
 export const MAX_BATCH = 16;
 
+/** What an operation is made of: 32-bit words, and addresses, which have 48 bits. */
+const WORDS = 8;
+const OPCODE = 0;
+const LKEY = 1;
+const LENGTH = 2;
+const RKEY = 3;
+const COMPARE_ADD = 4;
+const SWAP = 6;
+const ADDRESSES = 2;
+const LOCAL = 0;
+const REMOTE = 1;
+
 /** Operations recorded until commit; only then do they go into the ring of whichever pair is in service. */
 export class OperationBatch implements Batch {
   count = 0;
@@ -22,16 +34,8 @@ export class OperationBatch implements Batch {
   /** The first deadline that the operations depend on by this client's own check. */
   private deadlineNs = Number.POSITIVE_INFINITY;
   private submitted = false;
-  private readonly opcode = new Uint8Array(MAX_BATCH);
-  private readonly lkey = new Uint32Array(MAX_BATCH);
-  private readonly localAddr = new Float64Array(MAX_BATCH);
-  private readonly length = new Uint32Array(MAX_BATCH);
-  private readonly rkey = new Uint32Array(MAX_BATCH);
-  private readonly remoteAddr = new Float64Array(MAX_BATCH);
-  private readonly compareAddLo = new Uint32Array(MAX_BATCH);
-  private readonly compareAddHi = new Uint32Array(MAX_BATCH);
-  private readonly swapLo = new Uint32Array(MAX_BATCH);
-  private readonly swapHi = new Uint32Array(MAX_BATCH);
+  private readonly words = new Uint32Array(MAX_BATCH * WORDS);
+  private readonly addresses = new Float64Array(MAX_BATCH * ADDRESSES);
 
   constructor(node: NodeConnection) {
     this.node = node;
@@ -72,11 +76,7 @@ export class OperationBatch implements Batch {
   ): RetCode {
     const status = this.prepare(Opcode.CMP_AND_SWP, lease, buffer, bufferOffset, 8, offset, flags);
     if (status !== RetCode.Ok) return status;
-    const at = this.count - 1;
-    this.compareAddLo[at] = expectedLo;
-    this.compareAddHi[at] = expectedHi;
-    this.swapLo[at] = desiredLo;
-    this.swapHi[at] = desiredHi;
+    this.setOperands(expectedLo, expectedHi, desiredLo, desiredHi);
     return RetCode.Ok;
   }
 
@@ -91,36 +91,26 @@ export class OperationBatch implements Batch {
   ): RetCode {
     const status = this.prepare(Opcode.FETCH_AND_ADD, lease, buffer, bufferOffset, 8, offset, flags);
     if (status !== RetCode.Ok) return status;
-    this.compareAddLo[this.count - 1] = addLo;
-    this.compareAddHi[this.count - 1] = addHi;
+    this.setOperands(addLo, addHi, 0, 0);
     return RetCode.Ok;
   }
 
   /** A CAS on the header of a lease of this node: the only operation of its batch. Its term has been looked at already. */
   prepareHeaderCas(lease: LeaseHandle, buffer: RegisteredBuffer, units: number, newUnits: number): void {
-    this.opcode[0] = Opcode.CMP_AND_SWP;
-    this.lkey[0] = buffer.lkey;
-    this.localAddr[0] = buffer.address;
-    this.length[0] = 8;
-    this.rkey[0] = lease.headerRkey;
-    this.remoteAddr[0] = lease.headerAddress;
-    this.compareAddLo[0] = units;
-    this.compareAddHi[0] = lease.generation;
-    this.swapLo[0] = newUnits;
-    this.swapHi[0] = lease.generation;
-    this.count = 1;
+    this.add(Opcode.CMP_AND_SWP, buffer.lkey, buffer.address, 8, lease.headerRkey, lease.headerAddress);
+    this.setOperands(units, lease.generation, newUnits, lease.generation);
   }
 
-  /** Whether the term of one of the leases that it looks at may be over. */
-  get pastDeadline(): boolean {
-    return this.deadlineNs !== Number.POSITIVE_INFINITY && this.node.pastDeadline(this.deadlineNs);
+  /** Whether the term of one of the leases that it looks at may be over. `nowNs`: see {@link Batch.commit}. */
+  pastDeadline(nowNs?: number): boolean {
+    return this.deadlineNs !== Number.POSITIVE_INFINITY && this.node.pastDeadline(this.deadlineNs, nowNs);
   }
 
-  commit(): MaybePromise<RetCode> {
+  commit(nowNs?: number): MaybePromise<RetCode> {
     if (this.submitted) return RetCode.Invalid;
     this.executed = 0;
     if (this.count === 0) return RetCode.Ok;
-    if (this.pastDeadline) {
+    if (this.pastDeadline(nowNs)) {
       this.tracer?.mark('checked');
       if (this.tracer !== undefined) this.handOver();
       this.reset();
@@ -155,28 +145,38 @@ export class OperationBatch implements Batch {
 
   /** Write the work requests into a ring with room for them; the last one is signalled. */
   post(qp: QueuePair, wrIdBase: number): void {
+    const { words, addresses } = this;
     const last = this.count - 1;
     for (let i = 0; i <= last; i++) {
       const wrId = wrIdBase | i;
       const flags = i === last ? SendFlag.SIGNALED : 0;
-      const local = this.localAddr[i]!;
-      const lkey = this.lkey[i]!;
-      const remote = this.remoteAddr[i]!;
-      const rkey = this.rkey[i]!;
-      const lo = this.compareAddLo[i]!;
-      const hi = this.compareAddHi[i]!;
-      switch (this.opcode[i]) {
-        case Opcode.RDMA_READ:
-          qp.postRead(wrId, flags, local, lkey, this.length[i]!, remote, rkey);
-          break;
-        case Opcode.RDMA_WRITE:
-          qp.postWrite(wrId, flags, local, lkey, this.length[i]!, remote, rkey);
-          break;
-        case Opcode.CMP_AND_SWP:
-          qp.postCas(wrId, flags, local, lkey, remote, rkey, lo, hi, this.swapLo[i]!, this.swapHi[i]!);
-          break;
-        default:
-          qp.postFaa(wrId, flags, local, lkey, remote, rkey, lo, hi);
+      const at = i * WORDS;
+      const local = addresses[i * ADDRESSES + LOCAL]!;
+      const remote = addresses[i * ADDRESSES + REMOTE]!;
+      const lkey = words[at + LKEY]!;
+      const rkey = words[at + RKEY]!;
+      const opcode = words[at + OPCODE]!;
+      if (opcode === Opcode.RDMA_READ) {
+        qp.postRead(wrId, flags, local, lkey, words[at + LENGTH]!, remote, rkey);
+      } else if (opcode === Opcode.RDMA_WRITE) {
+        qp.postWrite(wrId, flags, local, lkey, words[at + LENGTH]!, remote, rkey);
+      } else {
+        const lo = words[at + COMPARE_ADD]!;
+        const hi = words[at + COMPARE_ADD + 1]!;
+        if (opcode === Opcode.FETCH_AND_ADD) qp.postFaa(wrId, flags, local, lkey, remote, rkey, lo, hi);
+        else
+          qp.postCas(
+            wrId,
+            flags,
+            local,
+            lkey,
+            remote,
+            rkey,
+            lo,
+            hi,
+            words[at + SWAP]!,
+            words[at + SWAP + 1]!,
+          );
       }
     }
   }
@@ -213,8 +213,7 @@ export class OperationBatch implements Batch {
     offset: number,
     flags: number,
   ): RetCode {
-    const at = this.count;
-    if (at === MAX_BATCH || this.submitted) return RetCode.Invalid;
+    if (this.count === MAX_BATCH || this.submitted) return RetCode.Invalid;
     if (!(lease instanceof LeaseHandle) || lease.node !== this.node) return RetCode.Invalid;
     if (!(buffer instanceof RegisteredBuffer) || buffer.pool !== this.node.buffers) return RetCode.Invalid;
     // A neighbour in the slab must not be read or overwritten by mistake: the NIC sees only the slab.
@@ -235,14 +234,37 @@ export class OperationBatch implements Batch {
       if (lease.ended) return RetCode.Invalid;
       if (lease.deadlineNs < this.deadlineNs) this.deadlineNs = lease.deadlineNs;
     }
-    this.opcode[at] = opcode;
-    this.lkey[at] = buffer.lkey;
-    this.localAddr[at] = buffer.address + bufferOffset;
-    this.length[at] = size;
-    this.rkey[at] = rkey;
-    this.remoteAddr[at] = remote;
-    this.count = at + 1;
+    this.add(opcode, buffer.lkey, buffer.address + bufferOffset, size, rkey, remote);
     if ((flags & RwFlag.EnableTrace) !== 0) this.record(lease);
     return RetCode.Ok;
+  }
+
+  private add(
+    opcode: number,
+    lkey: number,
+    local: number,
+    length: number,
+    rkey: number,
+    remote: number,
+  ): void {
+    const { words, addresses } = this;
+    const i = this.count++;
+    const at = i * WORDS;
+    words[at + OPCODE] = opcode;
+    words[at + LKEY] = lkey;
+    words[at + LENGTH] = length;
+    words[at + RKEY] = rkey;
+    addresses[i * ADDRESSES + LOCAL] = local;
+    addresses[i * ADDRESSES + REMOTE] = remote;
+  }
+
+  /** Of the atomic that was added last. */
+  private setOperands(lo: number, hi: number, swapLo: number, swapHi: number): void {
+    const { words } = this;
+    const at = (this.count - 1) * WORDS;
+    words[at + COMPARE_ADD] = lo;
+    words[at + COMPARE_ADD + 1] = hi;
+    words[at + SWAP] = swapLo;
+    words[at + SWAP + 1] = swapHi;
   }
 }

@@ -332,9 +332,9 @@ export class NodeConnection {
     return rkey;
   }
 
-  /** Whether the term may be over on the node: true whenever it is. */
-  pastDeadline(deadlineNs: number): boolean {
-    return this.clock.latest() >= deadlineNs;
+  /** Whether the term may be over on the node: true whenever it is. `nowNs`: see {@link Batch.commit}. */
+  pastDeadline(deadlineNs: number, nowNs?: number): boolean {
+    return (nowNs === undefined ? this.clock.latest() : this.clock.latestAt(nowNs)) >= deadlineNs;
   }
 
   newBatch(): OperationBatch {

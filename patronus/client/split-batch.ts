@@ -83,11 +83,11 @@ export class SplitBatch implements Batch {
     return this.taken(part?.prepareFaa(lease, buffer, bufferOffset, offset, addLo, addHi, flags));
   }
 
-  commit(): MaybePromise<RetCode> {
+  commit(nowNs?: number): MaybePromise<RetCode> {
     if (this.submitted) return RetCode.Invalid;
     this.executed = 0;
     // With nothing sent, as the first part of it would be.
-    if (this.parts.some((part) => part.pastDeadline)) {
+    if (this.parts.some((part) => part.pastDeadline(nowNs))) {
       this.reset();
       return RetCode.LeaseLocalExpiredErr;
     }

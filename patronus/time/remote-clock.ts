@@ -1,9 +1,12 @@
+import { nowNs } from '../../native/index.js';
 import { ClockBounds } from './clock-bounds.js';
 
 /** A clock as others see it: its error is bounded. Times in ns. */
 export interface NodeClock {
   /** The node's clock shows no more than this now. What a lease's deadline is compared with. */
   latest(): number;
+  /** The same, by a reading of this host's monotonic clock that was taken just before, if that tells as much. */
+  latestAt(nowNs: number): number;
   /** Bound on the error of what is known of the node's clock, now. */
   epsilonNs(): number;
 }
@@ -21,6 +24,10 @@ export class HostClock implements NodeClock {
 
   latest(): number {
     return this.now() + this.epsilon;
+  }
+
+  latestAt(now: number): number {
+    return (this.now === nowNs ? now : this.now()) + this.epsilon;
   }
 
   epsilonNs(): number {
@@ -51,6 +58,11 @@ export class RemoteClock implements NodeClock {
   latest(): number {
     const local = this.local();
     return this.bounds.latest(local);
+  }
+
+  /** Readings have to be taken in order here: an older one would pass for a clock that has gone back. */
+  latestAt(_now: number): number {
+    return this.latest();
   }
 
   epsilonNs(): number {

@@ -5,6 +5,12 @@ import { ALL_ACCESS } from './rig.js';
 
 const DEPTH = 16;
 const ERR = QpState.ERR;
+const ringing = new Uint32Array(addon.ringing, 0, 1);
+
+function ring(place: number): void {
+  ringing[0] = place;
+  addon.doorbell();
+}
 
 /** Reproducible 32-bit numbers (xorshift). */
 function random(seed: number): () => number {
@@ -43,7 +49,7 @@ class RawPair {
 
   ring(): void {
     this.send.setUint32(RingLayout.USER_COUNTER, this.posted, true);
-    addon.doorbell(this.qp.place);
+    ring(this.qp.place);
   }
 
   /** Write the next send request; `fill` gets the byte offset of its place. */
@@ -164,9 +170,7 @@ test('a wild counter of polled completions overwrites none and writes nowhere el
 });
 
 test('a place where no pair is rings nothing', () => {
-  for (const place of [0xffffffff, 123456, -1, Number.NaN, 1e300]) {
-    expect(addon.doorbell(place)).toBeUndefined();
-  }
+  for (const place of [0xffffffff, 123456]) expect(() => ring(place)).not.toThrow();
 });
 
 /** The operations that the contract's post calls do not offer. */
