@@ -25,6 +25,7 @@ import { onlyPlace, type Place, partOf } from './place.js';
 import { policies } from './policy.js';
 import { RequestQueue } from './request-queue.js';
 import { Requests } from './requests.js';
+import { Sleeper } from './sleeper.js';
 import { recordLateness, StatIndex } from './stats.js';
 import { WindowWork } from './window-work.js';
 
@@ -36,10 +37,6 @@ const BATCH_EXPIRIES = 64;
 const IDLE_TURNS = 200;
 /** Turns between two looks for new and ended connections under load. */
 const CONNECT_TURNS = 1000;
-/** The longest sleep, ns: bounds how long the end of the process waits for this thread. */
-const LONGEST_SLEEP_NS = 100e6;
-/** A sleeping thread may be woken this late: for a nearer deadline it stays awake. */
-const WAKE_NS = 80e3;
 
 /**
  * The serving loop of a memory node, or one of several: takes the requests of all clients in batches, grants and ends leases,
@@ -50,6 +47,7 @@ export class Directory {
   readonly listener: Listener;
   /** The node's memory, which its directories have in common. */
   readonly memory: HostMemory;
+  private readonly sleeper: Sleeper;
   private readonly sendCq: CompletionQueue;
   private readonly recvCq: CompletionQueue;
   private readonly leases: LeaseTable;
@@ -103,6 +101,7 @@ export class Directory {
         : device.openMemory(place.memory);
     this.memory = memory;
     this.channel = device.createChannel();
+    this.sleeper = new Sleeper(this.channel);
     this.recvCq = device.createCq(powerOfTwo(maxClients * (MAX_REQUESTS + MAX_DATA_QPS)), this.channel);
     this.sendCq = device.createCq(powerOfTwo(maxClients * (CONTROL_SEND_DEPTH + MAX_DATA_QPS)));
     this.slots = new Array<ClientConnection | undefined>(maxClients).fill(undefined);
@@ -207,10 +206,7 @@ export class Directory {
   private sleep(): void {
     this.recvCq.arm();
     // What came before arming does not signal: look once more.
-    if (!this.turn()) {
-      const untilDeadline = this.leases.deadlines.earliestNs - nowNs() - WAKE_NS;
-      if (untilDeadline > 0) this.channel.wait(Math.min(untilDeadline, LONGEST_SLEEP_NS));
-    }
+    if (!this.turn()) this.sleeper.sleep(this.leases.deadlines.earliestNs);
     this.look();
   }
 
