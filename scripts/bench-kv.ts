@@ -1,6 +1,7 @@
 /** `npm run bench:kv`: YCSB mixes on the embedded store, by protection, beside other stores in the same run. */
 import { parseArgs } from 'node:util';
 import { loadTable } from './bench/load-table.js';
+import { benchProtection } from './bench/protection.js';
 import { formatComparisons, formatMachine } from './bench/report.js';
 import { compare } from './bench/runner.js';
 import { type BenchStore, isThere, openStore, STORES, type StoreName } from './bench/stores.js';
@@ -15,7 +16,8 @@ const USAGE = `usage: npm run bench:kv -- [options]
   --value-bytes 100        bytes of a value, also several
   --seconds 2              length of a run
   --rounds 3               runs of each store, in turns
-  --load 10000000          instead: load so many 32-byte records into one table, and what that takes`;
+  --load 10000000          instead: load so many 32-byte records into one table, and what that takes
+  --protection 2000        instead: what protection costs one table, by so many turns of 512 operations`;
 
 /** For each record beside its value: key, header, rounding, index; and room for overwritten ones in their grace period. */
 const RECORD_BYTES = 256;
@@ -96,6 +98,7 @@ async function main(): Promise<number> {
         seconds: { type: 'string', default: '2' },
         rounds: { type: 'string', default: '3' },
         load: { type: 'string' },
+        protection: { type: 'string' },
         help: { type: 'boolean', default: false },
       },
     });
@@ -111,8 +114,14 @@ async function main(): Promise<number> {
       seconds: numbers('seconds', values.seconds, 1)[0]!,
       rounds: numbers('rounds', values.rounds, 1)[0]!,
     };
-    const records = values.load === undefined ? undefined : numbers('load', values.load, 1)[0]!;
-    work = () => (records === undefined ? bench(settings) : loadTable(records));
+    work = () => bench(settings);
+    if (values.load !== undefined) {
+      const records = numbers('load', values.load, 1)[0]!;
+      work = () => loadTable(records);
+    } else if (values.protection !== undefined) {
+      const turns = numbers('protection', values.protection, 5)[0]!;
+      work = async () => void process.stdout.write(`\n${await benchProtection(turns)}\n`);
+    }
   } catch (error) {
     process.stderr.write(`${(error as Error).message}\n${USAGE}\n`);
     return 2;

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { open as openLmdb } from 'lmdb';
 import memjs from 'memjs';
-import { type KvProtection, openEmbedded } from '../../kv/index.js';
+import { type Kv, type KvProtection, openEmbedded } from '../../kv/index.js';
 import { isInstalled } from './process.js';
 
 /** A store as the benchmark uses it. */
@@ -70,9 +70,13 @@ class MapStore implements BenchStore {
 }
 
 async function openKv(protection: KvProtection, memoryBytes: number): Promise<BenchStore> {
-  const kv = await openEmbedded({ memoryBytes, protection });
+  return kvStore(`patronus-kv, ${protection}`, await openEmbedded({ memoryBytes, protection }));
+}
+
+/** Closing it closes the handle. */
+export function kvStore(name: string, kv: Kv): BenchStore {
   return {
-    name: `patronus-kv, ${protection}`,
+    name,
     inFlight: 1,
     get: async (key) => (await kv.get(Buffer.from(key, 'latin1')))?.length,
     put: (key, value) => kv.put(Buffer.from(key, 'latin1'), value),

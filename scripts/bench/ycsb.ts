@@ -13,7 +13,7 @@ export const YCSB = {
 export type YcsbName = keyof typeof YCSB;
 
 /** Operations between two looks at the clock and turns of the event loop. */
-const TURN = 512;
+export const TURN = 512;
 
 export function keyOf(record: number): string {
   return `user${String(record).padStart(12, '0')}`;
@@ -50,16 +50,21 @@ export class YcsbClient {
     let nowMs = startMs;
     let operations = 0;
     while (nowMs < endMs) {
-      for (let i = 0; i < TURN; i += this.#inFlight) {
-        if (this.#inFlight === 1) await this.#one();
-        else await Promise.all(Array.from({ length: this.#inFlight }, () => this.#one()));
-        this.#there = this.#records;
-      }
+      await this.turn();
       operations += TURN;
-      await new Promise((resolve) => setImmediate(resolve));
       nowMs = performance.now();
     }
     return (operations * 1000) / (nowMs - startMs);
+  }
+
+  /** TURN operations and a turn of the event loop. */
+  async turn(): Promise<void> {
+    for (let i = 0; i < TURN; i += this.#inFlight) {
+      if (this.#inFlight === 1) await this.#one();
+      else await Promise.all(Array.from({ length: this.#inFlight }, () => this.#one()));
+      this.#there = this.#records;
+    }
+    await new Promise((resolve) => setImmediate(resolve));
   }
 
   #one(): unknown {
