@@ -23,7 +23,7 @@ import { toKvError } from './errors.js';
 import { Get } from './get.js';
 import { Incr } from './incr.js';
 import { MAX_KEY_BYTES, SLOTS_PER_GROUP } from './layout.js';
-import { GROUP, runTogether } from './many.js';
+import { GetGroup, GROUP, runTogether } from './many.js';
 import { DONE, type Operation, type Step } from './operation.js';
 import { realPacing } from './pacing.js';
 import { Put } from './put.js';
@@ -156,18 +156,23 @@ export class Table implements Kv {
   async getMany(keys: readonly Uint8Array[]): Promise<(Uint8Array | undefined)[]> {
     for (const key of keys) checkKey(key);
     const results: (Uint8Array | undefined | Promise<Uint8Array | undefined>)[] = new Array(keys.length);
-    const groups: Promise<void>[] = [];
-    for (let from = 0; from < keys.length; from += GROUP) {
-      if (this.#mustWait || this.#underWay + GROUP > MAX_UNDER_WAY) {
-        for (let i = from; i < Math.min(from + GROUP, keys.length); i++) {
-          results[i] = heldBack(this.get(keys[i]!));
+    let from = 0;
+    let rest = keys;
+    const next = (): GetGroup | undefined => {
+      while (from < keys.length) {
+        const first = from;
+        from = Math.min(first + GROUP, keys.length);
+        if (!this.#mustWait && this.#underWay + GROUP <= MAX_UNDER_WAY) {
+          return this.#getGroup(rest, first, from, results);
         }
-      } else {
-        this.#gets += Math.min(GROUP, keys.length - from);
-        groups.push(this.#getGroup(keys, from, results));
+        for (let i = first; i < from; i++) results[i] = heldBack(this.get(rest[i]!));
       }
-    }
-    await Promise.all(groups);
+      return undefined;
+    };
+    // The caller may change the keys as soon as this function waits for anything.
+    await runTogether(next, () => {
+      if (rest === keys && from < keys.length) rest = keys.map((key) => key.slice());
+    });
     return Promise.all(results);
   }
 
@@ -300,30 +305,37 @@ export class Table implements Kv {
     return this.#run(operation, resultOfIncr, this.#freeIncrs);
   }
 
-  /** Up to GROUP gets whose first rounds go out together. What becomes of each is in `results` when it is known. */
-  async #getGroup(
+  /** Gets of some keys that share batches. What becomes of each is in `results` when it is known. */
+  #getGroup(
     keys: readonly Uint8Array[],
     from: number,
+    to: number,
     results: (Uint8Array | undefined | Promise<Uint8Array | undefined>)[],
-  ): Promise<void> {
+  ): GetGroup {
     const pool = this.#freeGets;
     const gets: Get[] = [];
-    for (let i = from; i < Math.min(from + GROUP, keys.length); i++) {
+    for (let i = from; i < to; i++) {
       const operation = pool.pop() ?? this.newGet();
       operation.start(keys[i]!, false);
       gets.push(operation);
     }
     this.#underWay += gets.length;
+    this.#gets += gets.length;
     const batch = this.#freeBatches.pop() ?? this.context.client.createBatch();
     let left = gets.length;
+    return new GetGroup(gets, batch, (operation, step) => {
+      results[from + gets.indexOf(operation)] =
+        step === DONE ? this.#taken(operation) : heldBack(this.#goOn(operation, valueIn, pool, step));
+      if (--left === 0) this.#freeBatches.push(batch);
+    });
+  }
+
+  /** The value of a get that has come to its end. */
+  #taken(operation: Get): Uint8Array | undefined {
     try {
-      await runTogether(gets, batch, (operation, step) => {
-        left--;
-        results[from + gets.indexOf(operation)] = heldBack(this.#goOn(operation, valueIn, pool, step));
-      });
+      return valueIn(operation);
     } finally {
-      this.#freeBatches.push(batch);
-      for (; left > 0; left--) this.#oneLess();
+      this.#end(operation, this.#freeGets);
     }
   }
 

@@ -281,7 +281,13 @@ export interface Batch {
     flags?: number,
   ): RetCode;
   /**
-   * Send and wait; the batch is empty again. Ok only if every operation succeeded. LeaseLocalExpiredErr, with nothing
+   * Send without waiting, so that other batches can be under way at the same time; commit() then only waits. Ok, or why
+   * nothing was sent, as commit() says it. The batch and its buffers must be left alone until the commit. Batches that are under way
+   * together are executed in the order of their posting, unless one of them fails.
+   */
+  post(nowNs?: number): RetCode;
+  /**
+   * Send, unless it was posted, and wait; the batch is empty again. Ok only if every operation succeeded. LeaseLocalExpiredErr, with nothing
    * sent, if the term of one of the leases is over by this client's clock. `nowNs`: what the client's now() has said since
    * the caller last waited for anything, which spares another reading of the clock; the NIC looks at the terms anyway.
    */

@@ -33,6 +33,7 @@ export class OperationBatch implements Batch {
   private readonly node: NodeConnection;
   /** The first deadline that the operations depend on by this client's own check. */
   private deadlineNs = Number.POSITIVE_INFINITY;
+  /** Posted, and its outcome not told yet. */
   private submitted = false;
   private readonly words = new Uint32Array(MAX_BATCH * WORDS);
   private readonly addresses = new Float64Array(MAX_BATCH * ADDRESSES);
@@ -106,7 +107,7 @@ export class OperationBatch implements Batch {
     return this.deadlineNs !== Number.POSITIVE_INFINITY && this.node.pastDeadline(this.deadlineNs, nowNs);
   }
 
-  commit(nowNs?: number): MaybePromise<RetCode> {
+  post(nowNs?: number): RetCode {
     if (this.submitted) return RetCode.Invalid;
     this.executed = 0;
     if (this.count === 0) return RetCode.Ok;
@@ -120,6 +121,15 @@ export class OperationBatch implements Batch {
     this.submitted = true;
     this.outcome = undefined;
     this.node.submit(this);
+    return RetCode.Ok;
+  }
+
+  commit(nowNs?: number): MaybePromise<RetCode> {
+    if (!this.submitted) {
+      const status = this.post(nowNs);
+      if (status !== RetCode.Ok || this.count === 0) return status;
+    } else if (this.resolve !== undefined) return RetCode.Invalid;
+    if (this.outcome === undefined) this.node.await(this);
     return this.outcome !== undefined ? this.finish() : this.later();
   }
 
@@ -144,7 +154,7 @@ export class OperationBatch implements Batch {
   }
 
   /** Write the work requests into a ring with room for them; the last one is signalled. */
-  post(qp: QueuePair, wrIdBase: number): void {
+  writeTo(qp: QueuePair, wrIdBase: number): void {
     const { words, addresses } = this;
     const last = this.count - 1;
     for (let i = 0; i <= last; i++) {

@@ -115,7 +115,11 @@ export class DataPath {
       return;
     }
     this.takeCompletions();
-    if (batch.outcome === undefined && this.pace.begin()) this.spin(batch);
+  }
+
+  /** Wait a little for a submitted batch, then leave it to the event loop. */
+  await(batch: OperationBatch): void {
+    if (this.waiting.length === 0 && this.pace.begin()) this.spin(batch);
     if (batch.outcome === undefined) this.host.watch();
   }
 
@@ -164,7 +168,7 @@ export class DataPath {
     this.batches[slot] = batch;
     this.batchPair[slot] = this.inService;
     pair.underWay += batch.count;
-    batch.post(pair.qp, slot << OPERATION_BITS);
+    batch.writeTo(pair.qp, slot << OPERATION_BITS);
     pair.qp.doorbell();
     batch.tracer?.mark('posted');
     return true;

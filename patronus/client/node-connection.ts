@@ -378,6 +378,11 @@ export class NodeConnection {
     this.data.submit(batch);
   }
 
+  /** Wait for a submitted batch as long as that is worth it; its complete() is called by then or later. */
+  await(batch: OperationBatch): void {
+    this.data.await(batch);
+  }
+
   private get busy(): boolean {
     return this.calls.pending > 0 || this.data.busy;
   }

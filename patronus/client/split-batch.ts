@@ -15,6 +15,8 @@ export class SplitBatch implements Batch {
   private readonly parts: OperationBatch[] = [];
   private readonly partsOf: NodeConnection[] = [];
   private submitted = false;
+  /** Submitted, and its outcome is waited for. */
+  private committed = false;
 
   constructor(directories: readonly NodeConnection[]) {
     this.directories = directories;
@@ -83,7 +85,8 @@ export class SplitBatch implements Batch {
     return this.taken(part?.prepareFaa(lease, buffer, bufferOffset, offset, addLo, addHi, flags));
   }
 
-  commit(nowNs?: number): MaybePromise<RetCode> {
+  /** Sent by commit() only: a part can't be sent before the one before it was answered. */
+  post(nowNs?: number): RetCode {
     if (this.submitted) return RetCode.Invalid;
     this.executed = 0;
     // With nothing sent, as the first part of it would be.
@@ -92,6 +95,15 @@ export class SplitBatch implements Batch {
       return RetCode.LeaseLocalExpiredErr;
     }
     this.submitted = true;
+    return RetCode.Ok;
+  }
+
+  commit(nowNs?: number): MaybePromise<RetCode> {
+    if (!this.submitted) {
+      const status = this.post(nowNs);
+      if (status !== RetCode.Ok) return status;
+    } else if (this.committed) return RetCode.Invalid;
+    this.committed = true;
     return this.from(0);
   }
 
@@ -131,6 +143,7 @@ export class SplitBatch implements Batch {
 
   private finish(status: RetCode): RetCode {
     this.submitted = false;
+    this.committed = false;
     this.reset();
     return status;
   }

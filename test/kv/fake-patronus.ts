@@ -262,6 +262,11 @@ class FakeBatch implements Batch {
     return this.#add('faa', lease, buffer, bufferOffset, 8, offset, [addLo, addHi, 0, 0]);
   }
 
+  /** Executed by the commit. */
+  post(): RetCode {
+    return RetCode.Ok;
+  }
+
   commit(): MaybePromise<RetCode> {
     if (this.#underWay) throw new Error('the batch is under way');
     const operations = this.#operations;

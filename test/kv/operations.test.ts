@@ -249,6 +249,25 @@ describe('many keys at once', () => {
     expect(await kv.getMany(names)).toEqual(names.map(() => undefined));
   });
 
+  test('the caller may change its keys once getMany has been called', async () => {
+    const { node, kv } = await open();
+    const names = Array.from({ length: 100 }, (_, i) => bytesOf(`key ${i}`));
+    await kv.putMany(names.map((name) => ({ key: name, value: name.slice() })));
+    const client = node.connect();
+    const create = client.createBatch.bind(client);
+    client.createBatch = () => {
+      const batch = create();
+      const commit = batch.commit.bind(batch);
+      batch.commit = () => Promise.resolve(commit());
+      return batch;
+    };
+    const slow = new Table(await TableContext.open(client, jumping(node)));
+    opened.push({ table: slow, client });
+    const values = slow.getMany(names);
+    for (const name of names) name.fill(0);
+    expect((await values).map(textOf)).toEqual(names.map((_, i) => `key ${i}`));
+  });
+
   test('any number of keys', async () => {
     const { kv } = await open();
     const names = Array.from({ length: 5000 }, (_, i) => bytesOf(`key ${i}`));

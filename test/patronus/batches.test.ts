@@ -1,4 +1,7 @@
 /** Batches: order, outcome, what is not taken, several nodes. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import {
   AcquireFlag,
@@ -137,6 +140,45 @@ test('batches that had to wait run in the order of their commits, each once', as
   for (const own of buffers) client.putRdmaBuffer(own);
 });
 
+test.each(['embedded', 'over shared memory'])(
+  'batches are under way together, each with its own outcome: %s',
+  async (link) => {
+    const folder = mkdtempSync(join(tmpdir(), 'patronus-batches-'));
+    const listen = link === 'embedded' ? {} : { listen: `unix:${join(folder, 'node')}` };
+    await using node = await PatronusNode.start({ ...listen, allocBytes: 65536 });
+    await using own = await Patronus.connect({ nodes: [node.endpoint] });
+    const lease = await own.writeLease({ offset: 0, size: 64, ...FOREVER });
+    const batches = Array.from({ length: 40 }, () => ({
+      batch: own.createBatch(),
+      buffer: own.getRdmaBuffer(16),
+    }));
+    for (const [i, { batch, buffer }] of batches.entries()) {
+      batch.prepareFaa(lease, buffer, 0, 8, 1, 0);
+      // Every seventh fails behind its first operation and takes the pair with it.
+      if (i % 7 === 0) batch.prepareFaa(lease, buffer, 8, 64, 1, 0);
+      expect(batch.post()).toBe(RetCode.Ok);
+      expect(batch.post()).toBe(RetCode.Invalid);
+      expect(batch.prepareRead(lease, buffer, 0, 8, 0)).toBe(RetCode.Invalid);
+      expect(() => batch.reset()).toThrow(TypeError);
+    }
+    const seen = new Set<number>();
+    for (const [i, { batch, buffer }] of [...batches.entries()].reverse()) {
+      expect(await batch.commit()).toBe(i % 7 === 0 ? RetCode.RdmaProtectionErr : RetCode.Ok);
+      expect([batch.executed, batch.count]).toEqual([1, 0]);
+      seen.add(buffer.words[0]!);
+      // It is over, and the batch can be filled again.
+      expect(await batch.commit()).toBe(RetCode.Ok);
+      expect(batch.prepareRead(lease, buffer, 0, 8, 8)).toBe(RetCode.Ok);
+    }
+    expect([...seen].sort((a, b) => a - b)).toEqual(batches.map((_, i) => i));
+    const [first] = batches;
+    expect(await first!.batch.commit()).toBe(RetCode.Ok);
+    expect(first!.buffer.words[0]).toBe(batches.length);
+    await lease.relinquish();
+    rmSync(folder, { recursive: true });
+  },
+);
+
 test.each([0, 1, 7, 15])(
   'of sixteen operations the ones before a refused one at %i take effect',
   async (at) => {
@@ -175,6 +217,9 @@ test('one ended lease keeps the whole batch from being sent', async () => {
   batch.prepareFaa(here, buffer, 0, 24, 1, 0);
   expect(batch.prepareFaa(short, buffer, 8, 0, 1, 0)).toBe(RetCode.Ok);
   expect(await batch.commit()).toBe(RetCode.LeaseLocalExpiredErr);
+  expect([batch.count, batch.executed]).toEqual([0, 0]);
+  batch.prepareFaa(short, buffer, 8, 0, 1, 0);
+  expect(batch.post()).toBe(RetCode.LeaseLocalExpiredErr);
   expect([batch.count, batch.executed]).toEqual([0, 0]);
   expect((await here.read(24, 1))[0]).toBe(0);
   // The batch does not remember it.

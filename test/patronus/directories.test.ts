@@ -257,6 +257,17 @@ describe('leases of two directories', () => {
     expect(batch.prepareRead(one, buffer, 60, 8, 0)).toBe(RetCode.Invalid);
     expect(batch.prepareRead(other, buffer, 0, 8, 0)).toBe(RetCode.Ok);
     expect([batch.count, await batch.commit()]).toEqual([1, RetCode.Ok]);
+    buffer.words[0] = 6;
+    expect(batch.prepareWrite(one, buffer, 0, 8, 0)).toBe(RetCode.Ok);
+    expect(batch.prepareRead(other, buffer, 16, 8, 0)).toBe(RetCode.Ok);
+    expect(batch.prepareRead(one, buffer, 8, 8, 0)).toBe(RetCode.Ok);
+    expect(batch.post()).toBe(RetCode.Ok);
+    expect([batch.post(), batch.prepareRead(one, buffer, 0, 8, 0)]).toEqual([
+      RetCode.Invalid,
+      RetCode.Invalid,
+    ]);
+    expect(await batch.commit()).toBe(RetCode.Ok);
+    expect([batch.executed, batch.count, buffer.words[2]]).toEqual([3, 0, 6]);
     const ending = await client.writeLease({ offset: 0, size: 64, termNs: 1e6 });
     await until(() => !ending.live);
     expect(batch.prepareWrite(other, buffer, 0, 8, 0)).toBe(RetCode.Ok);
