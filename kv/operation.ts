@@ -1,4 +1,4 @@
-import { type Batch, type Lease, type RdmaBuffer, RetCode } from '../patronus/index.js';
+import { type Batch, type Lease, type MaybePromise, type RdmaBuffer, RetCode } from '../patronus/index.js';
 import { KvError, KvErrorCode } from './api.js';
 import { blockExpiry, blockHoldsKey, prefixBytes } from './block.js';
 import { type BlockRead, readUnderOwnLeases } from './block-reads.js';
@@ -30,7 +30,7 @@ import type { HeldLease, LeaseCell } from './leases.js';
  */
 export type Step = number | Promise<number>;
 export const DONE = -1;
-/** Only with a shared batch: the operation waits for the status of that batch, which others are still filling. */
+/** Only with a shared batch or among others: the operation waits for the status of its batch. */
 export const PREPARED = -2;
 /** The phase in which an Ok begins an attempt. */
 export const BEGIN = 0;
@@ -97,6 +97,7 @@ export abstract class Operation {
   protected freeSlots = 0;
   protected pendingSlot = -1;
   readonly #ownBatch: Batch;
+  #among = false;
   readonly #rwFlags: number;
   /** Blocks are read under leases of their own, buckets under that of the subtable. */
   readonly #byBlock: boolean;
@@ -245,9 +246,23 @@ export abstract class Operation {
   /** Sends the batch unless an operation was not taken. */
   protected send(status: RetCode): Step {
     if (this.batch !== this.#ownBatch) return status === RetCode.Ok ? PREPARED : status;
-    if (status === RetCode.Ok) return this.batch.commit(this.#nowNs);
+    if (status === RetCode.Ok) {
+      if (!this.#among) return this.batch.commit(this.#nowNs);
+      const posted = this.batch.post(this.#nowNs);
+      return posted === RetCode.Ok ? PREPARED : posted;
+    }
     this.batch.reset();
     return status;
+  }
+
+  /** From now on the operation posts its batches, and who runs it waits for them while others are under way; or itself again. */
+  runAmongOthers(among: boolean): void {
+    this.#among = among;
+  }
+
+  /** The outcome of the batch that was posted. */
+  commitPosted(): MaybePromise<number> {
+    return this.batch.commit();
   }
 
   protected prepareSlotCas(

@@ -23,7 +23,7 @@ import { toKvError } from './errors.js';
 import { Get } from './get.js';
 import { Incr } from './incr.js';
 import { MAX_KEY_BYTES, SLOTS_PER_GROUP } from './layout.js';
-import { GetGroup, GROUP, runTogether } from './many.js';
+import { GetGroup, GROUP, GROUPS, runTogether, SINGLES, Single } from './many.js';
 import { DONE, type Operation, type Step } from './operation.js';
 import { realPacing } from './pacing.js';
 import { Put } from './put.js';
@@ -125,18 +125,11 @@ export class Table implements Kv {
   }
 
   put(key: Uint8Array, value: Uint8Array, options?: PutOptions): Promise<PutResult> {
-    checkKey(key);
-    if (!(value instanceof Uint8Array)) throw new TypeError('value must be a Uint8Array');
-    if (value.length > this.maxValueBytes) {
-      throw new RangeError(`a value has at most ${this.maxValueBytes} bytes, not ${value.length}`);
-    }
-    if (options !== undefined) checkOptions(options);
+    this.#checkPut(key, value, options);
     this.#puts++;
     if (this.#mustWait) {
-      const keyCopy = key.slice();
-      const valueCopy = value.slice();
-      const optionsCopy = options?.meta === undefined ? options : { ...options, meta: options.meta.slice() };
-      return this.#later(() => this.#put(keyCopy, valueCopy, optionsCopy));
+      const copy = copyOf(options === undefined ? { key, value } : { key, value, options });
+      return this.#later(() => this.#put(copy.key, copy.value, copy.options));
     }
     return this.#put(key, value, options);
   }
@@ -170,16 +163,38 @@ export class Table implements Kv {
       return undefined;
     };
     // The caller may change the keys as soon as this function waits for anything.
-    await runTogether(next, () => {
+    await runTogether(GROUPS, next, () => {
       if (rest === keys && from < keys.length) rest = keys.map((key) => key.slice());
     });
     return Promise.all(results);
   }
 
   async putMany(requests: readonly PutRequest[]): Promise<PutResult[]> {
-    const settled = await Promise.allSettled(
-      requests.map(({ key, value, options }) => this.put(key, value, options)),
-    );
+    for (const { key, value, options } of requests) this.#checkPut(key, value, options);
+    const pool = this.#freePuts;
+    const results: Promise<PutResult>[] = new Array(requests.length);
+    let from = 0;
+    let rest = requests;
+    const next = (): Single | undefined => {
+      while (from < requests.length && this.#mustWait) {
+        const { key, value, options } = rest[from]!;
+        results[from++] = heldBack(this.put(key, value, options));
+      }
+      if (from === requests.length) return undefined;
+      const index = from++;
+      const { key, value, options } = rest[index]!;
+      this.#puts++;
+      const operation = pool.pop() ?? this.newPut();
+      operation.start(key, value, options);
+      this.#underWay++;
+      return new Single(operation, (step) => {
+        results[index] = heldBack(this.#goOn(operation, resultOfPut, pool, step));
+      });
+    };
+    await runTogether(SINGLES, next, () => {
+      if (rest === requests && from < requests.length) rest = requests.map(copyOf);
+    });
+    const settled = await Promise.allSettled(results);
     return settled.map((result) => {
       if (result.status === 'rejected') throw result.reason;
       return result.value;
@@ -259,6 +274,15 @@ export class Table implements Kv {
     }
     await this.context.allocator.close();
     await this.context.keeper.close();
+  }
+
+  #checkPut(key: Uint8Array, value: Uint8Array, options: PutOptions | undefined): void {
+    checkKey(key);
+    if (!(value instanceof Uint8Array)) throw new TypeError('value must be a Uint8Array');
+    if (value.length > this.maxValueBytes) {
+      throw new RangeError(`a value has at most ${this.maxValueBytes} bytes, not ${value.length}`);
+    }
+    if (options !== undefined) checkOptions(options);
   }
 
   get #mustWait(): boolean {
@@ -438,6 +462,15 @@ export class Table implements Kv {
     this.#waiting = [];
     this.#nextWaiting = 0;
   }
+}
+
+function copyOf({ key, value, options }: PutRequest): PutRequest {
+  const copy = { key: key.slice(), value: value.slice() };
+  if (options === undefined) return copy;
+  return {
+    ...copy,
+    options: options.meta === undefined ? options : { ...options, meta: options.meta.slice() },
+  };
 }
 
 /** A promise that is looked at later: until then its rejection is not an unhandled one. */

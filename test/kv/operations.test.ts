@@ -249,23 +249,70 @@ describe('many keys at once', () => {
     expect(await kv.getMany(names)).toEqual(names.map(() => undefined));
   });
 
-  test('the caller may change its keys once getMany has been called', async () => {
-    const { node, kv } = await open();
-    const names = Array.from({ length: 100 }, (_, i) => bytesOf(`key ${i}`));
-    await kv.putMany(names.map((name) => ({ key: name, value: name.slice() })));
+  /** Another client of the table, whose commits all have to be waited for. */
+  async function slow(node: FakeNode) {
     const client = node.connect();
     const create = client.createBatch.bind(client);
+    const posted = new Set<object>();
+    const seen = { underWay: 0 };
     client.createBatch = () => {
       const batch = create();
-      const commit = batch.commit.bind(batch);
-      batch.commit = () => Promise.resolve(commit());
+      const { post, commit } = batch;
+      batch.post = () => {
+        posted.add(batch);
+        seen.underWay = Math.max(seen.underWay, posted.size);
+        return post.call(batch);
+      };
+      batch.commit = () => {
+        posted.delete(batch);
+        return Promise.resolve(commit.call(batch));
+      };
       return batch;
     };
-    const slow = new Table(await TableContext.open(client, jumping(node)));
-    opened.push({ table: slow, client });
-    const values = slow.getMany(names);
+    const kv = new Table(await TableContext.open(client, jumping(node)));
+    opened.push({ table: kv, client });
+    return { kv, seen };
+  }
+
+  test('the caller may change keys and values once getMany or putMany has been called', async () => {
+    const { node } = await open();
+    const { kv } = await slow(node);
+    const numbers = Array.from({ length: 100 }, (_, i) => i);
+    const requests = numbers.map((i) => ({
+      key: bytesOf(`key ${i}`),
+      value: bytesOf(`value ${i}`),
+      options: { meta: bytesOf(`meta ${i}`) },
+    }));
+    const put = kv.putMany(requests);
+    for (const { key, value, options } of requests)
+      for (const bytes of [key, value, options.meta]) bytes.fill(0);
+    expect((await put).map(({ outcome }) => outcome)).toEqual(numbers.map(() => 'created'));
+    const names = numbers.map((i) => bytesOf(`key ${i}`));
+    const got = kv.getMany(names);
     for (const name of names) name.fill(0);
-    expect((await values).map(textOf)).toEqual(names.map((_, i) => `key ${i}`));
+    expect((await got).map(textOf)).toEqual(numbers.map((i) => `value ${i}`));
+    expect(textOf((await kv.getEntry(bytesOf('key 99')))!.meta)).toBe('meta 99');
+  });
+
+  test('the rounds of several are under way at the same time', async () => {
+    const { node } = await open();
+    const { kv, seen } = await slow(node);
+    const names = Array.from({ length: 64 }, (_, i) => bytesOf(`key ${i}`));
+    const puts = names.map((key) => ({ key, value: key }));
+    // The first ones wait for leases, memory and version numbers, each by itself.
+    await kv.putMany(puts);
+    await kv.putMany(puts);
+    expect(seen.underWay).toBe(16);
+    seen.underWay = 0;
+    expect((await kv.getMany(names)).map(textOf)).toEqual(names.map(textOf));
+    expect(seen.underWay).toBe(4);
+  });
+
+  test('putMany looks at all requests before it begins with any', async () => {
+    const { kv } = await open();
+    const bad = { key, value: 'text' as never };
+    await expect(kv.putMany([{ key, value: key }, bad])).rejects.toBeInstanceOf(TypeError);
+    expect(await kv.has(key)).toBe(false);
   });
 
   test('any number of keys', async () => {
