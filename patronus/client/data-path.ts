@@ -12,6 +12,11 @@ import { MAX_BATCH, type OperationBatch } from './batch.js';
 import { Pace } from './pace.js';
 
 export const DATA_SEND_DEPTH = 256;
+/**
+ * Requests under way at a time. A NIC completes a request and only then says that its place in the ring is free: whoever posts
+ * between the two may find the places of the last batch still taken.
+ */
+const MAX_UNDER_WAY = DATA_SEND_DEPTH - MAX_BATCH;
 const BATCH_SLOTS = DATA_SEND_DEPTH;
 const OPERATION_BITS = 4;
 /**
@@ -162,8 +167,7 @@ export class DataPath {
 
   private send(batch: OperationBatch): boolean {
     const pair = this.pairs[this.inService]!;
-    if (pair.out || pair.underWay + batch.count > DATA_SEND_DEPTH || this.freeSlots.length === 0)
-      return false;
+    if (pair.out || pair.underWay + batch.count > MAX_UNDER_WAY || this.freeSlots.length === 0) return false;
     const slot = this.freeSlots.pop()!;
     this.batches[slot] = batch;
     this.batchPair[slot] = this.inService;
