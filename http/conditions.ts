@@ -5,7 +5,10 @@ import { etagOf } from './etag.js';
 /** The entity tags of an If-Match or If-None-Match field, as they are written there; `*` is any. */
 type Tags = '*' | readonly string[];
 
-/** What a write's preconditions say (RFC 9110, 13.1). At least one of the two. */
+/**
+ * What a write's preconditions say (RFC 9110, 13.1). At least one of the two. Values have no modification date, so
+ * If-Modified-Since and If-Unmodified-Since must be ignored (13.1.3, 13.1.4).
+ */
 export interface Conditions {
   readonly match: Tags | undefined;
   readonly noneMatch: Tags | undefined;

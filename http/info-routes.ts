@@ -14,6 +14,7 @@ const WELCOME = `patronus-kv: a key-value store.
   GET    /v1/stats      figures, as JSON
 
 PUT and DELETE take If-Match and If-None-Match with the entity tag of a value, or *; 412 if they don't hold.
+Values have no dates: If-Modified-Since and If-Unmodified-Since are ignored.
 A key is all that follows /v1/kv/, percent-decoded: any bytes. A value is any bytes.
 Errors are application/problem+json; "code" is for programs.
 `;

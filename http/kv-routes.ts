@@ -190,18 +190,10 @@ export function registerKvRoutes(
 }
 
 /**
- * Answers and returns true if the request asks for a write on a condition on dates, which values don't have, or of a part:
- * carrying it out as if it did not say so would lose another client's data.
+ * Answers and returns true if the request asks for the write of a part: taking that for the whole would lose the rest.
  */
 function refusedWrite(request: IncomingMessage, reply: FastifyReply): boolean {
-  const { headers } = request;
-  if (headers['if-unmodified-since'] !== undefined) {
-    sendProblem(reply, HttpErrorCode.PRECONDITION_UNSUPPORTED);
-    return true;
-  }
-  if (headers['content-range'] !== undefined) {
-    sendProblem(reply, HttpErrorCode.PARTIAL_PUT);
-    return true;
-  }
-  return false;
+  if (request.headers['content-range'] === undefined) return false;
+  sendProblem(reply, HttpErrorCode.PARTIAL_PUT);
+  return true;
 }

@@ -14,7 +14,6 @@ export const HttpErrorCode = {
   PARTIAL_PUT: 'ERR_HTTP_PARTIAL_PUT',
   PRECONDITION_FAILED: 'ERR_HTTP_PRECONDITION_FAILED',
   PRECONDITION_MALFORMED: 'ERR_HTTP_PRECONDITION_MALFORMED',
-  PRECONDITION_UNSUPPORTED: 'ERR_HTTP_PRECONDITION_UNSUPPORTED',
   MALFORMED_REQUEST: 'ERR_HTTP_MALFORMED_REQUEST',
   HEADERS_TOO_LARGE: 'ERR_HTTP_HEADERS_TOO_LARGE',
   REQUEST_TIMEOUT: 'ERR_HTTP_REQUEST_TIMEOUT',
@@ -97,12 +96,6 @@ export const PROBLEMS: Readonly<Record<ProblemCode, ProblemKind>> = {
     title: 'Malformed precondition',
     detail:
       'If-Match and If-None-Match are * or a list of entity tags in double quotes. Nothing was changed.',
-  },
-  [HttpErrorCode.PRECONDITION_UNSUPPORTED]: {
-    status: 501,
-    title: 'Precondition not supported',
-    detail:
-      'Values have no dates: writes with If-Unmodified-Since are refused, nothing was changed. If-Match takes the entity tag.',
   },
   [HttpErrorCode.MALFORMED_REQUEST]: {
     status: 400,

@@ -2,7 +2,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 
-const CLI = join(import.meta.dirname, '..', '..', 'http', 'cli.js');
+const BUILD = join(import.meta.dirname, '..', '..');
+const CLI = join(BUILD, 'http', 'cli.js');
 const START_TIMEOUT_MS = 60_000;
 
 /** How a process ended. */
@@ -57,4 +58,24 @@ export class CliProcess implements AsyncDisposable {
     if (this.child.exitCode === null && this.child.signalCode === null) this.child.kill('SIGKILL');
     await this.exited;
   }
+}
+
+/** A memory node in a process of its own, which listens when this resolves. Dispose kills it. */
+export async function memoryNode(address: string, ...args: string[]): Promise<AsyncDisposable> {
+  const cli = join(BUILD, 'patronus', 'cli.js');
+  const options = ['memory-node', '--listen', address, '--memory', '64MiB', '--json', ...args];
+  const child = spawn(process.execPath, [cli, ...options], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const exited = once(child, 'exit');
+  await Promise.race([
+    once(child.stdout, 'data', { signal: AbortSignal.timeout(START_TIMEOUT_MS) }),
+    exited.then(() => {
+      throw new Error(`the memory node at ${address} ended`);
+    }),
+  ]);
+  return {
+    async [Symbol.asyncDispose]() {
+      child.kill('SIGKILL');
+      await exited;
+    },
+  };
 }

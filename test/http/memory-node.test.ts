@@ -1,32 +1,16 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { CliProcess } from './cli-process.js';
+import { CliProcess, memoryNode } from './cli-process.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'patronus-kv-node-'));
 const address = `unix:${join(folder, 'node.sock')}`;
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** A memory node in a process of its own. */
-async function memoryNode(...args: string[]): Promise<AsyncDisposable> {
-  const cli = join(import.meta.dirname, '..', '..', 'patronus', 'cli.js');
-  const options = ['memory-node', '--listen', address, '--memory', '64MiB', '--json', ...args];
-  const child = spawn(process.execPath, [cli, ...options], { stdio: ['ignore', 'pipe', 'inherit'] });
-  await once(child.stdout, 'data');
-  return {
-    async [Symbol.asyncDispose]() {
-      child.kill('SIGKILL');
-      await once(child, 'exit');
-    },
-  };
-}
-
 describe('servers over a memory node of another process', () => {
   it('share what it holds, also those that start later', async () => {
-    await using _node = await memoryNode('--policy', 'open');
+    await using _node = await memoryNode(address, '--policy', 'open');
     // Both find no table, and one makes it.
     const [one, two] = await Promise.all([1, 2].map(() => CliProcess.serve(['--memory-node', address])));
     await using _one = one!.process;
@@ -51,7 +35,7 @@ describe('servers over a memory node of another process', () => {
   });
 
   it('say in one line which policy a memory node has to have', async () => {
-    await using _node = await memoryNode();
+    await using _node = await memoryNode(address);
     await using cli = new CliProcess(['--port', '0', '--memory-node', address]);
     expect(await cli.exited).toEqual({ code: 1, signal: null });
     expect(cli.stderr).toMatch(/^patronus-kv: it could not start: .* \(DeniedErr\): .*--policy open\)\n$/);

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { setImmediate } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, test } from 'vitest';
 import { createTable, type Kv, openEmbedded, openTable } from '../../kv/index.js';
@@ -111,6 +113,39 @@ describe('protection', () => {
     await expect(openTable(await connect(node), { protection: 'none' })).rejects.toMatchObject({
       code: 'ERR_KV_UNAVAILABLE',
     });
+  });
+});
+
+describe('large values', () => {
+  test('are never torn, whoever writes and reads them at the same time', async () => {
+    const MAX = 16 * 1024 * 1024;
+    const node = await startNode(160 * 1024 * 1024);
+    await createTable(await connect(node), { termMs: 200 });
+    const kv = await openTable(await connect(node));
+    closers.push(() => kv.close());
+    const key = bytesOf('large');
+    await kv.put(key, new Uint8Array(MAX));
+    expect(() => kv.put(key, new Uint8Array(MAX + 1))).toThrow(RangeError);
+    let writing = 2;
+    const writers = [
+      [MAX - 1, 1_000_003, MAX - 2, 300_001],
+      [300_002, MAX - 3, 1_000_004, MAX - 4],
+    ].map(async (sizes) => {
+      const workerData = { endpoint: node.endpoint, sizes };
+      const worker = new Worker(new URL('./large-writer.js', import.meta.url), { workerData });
+      closers.push(() => worker.terminate());
+      // Rejects with what the writer throws.
+      await once(worker, 'exit').finally(() => writing--);
+    });
+    const written = Promise.all(writers);
+    written.catch(() => undefined);
+    do {
+      const seen = (await kv.get(key))!;
+      const whole = Buffer.alloc(seen.length, seen.length % 256);
+      expect(whole.equals(seen), `${seen.length} bytes`).toBe(true);
+      await setImmediate();
+    } while (writing > 0);
+    await written;
   });
 });
 

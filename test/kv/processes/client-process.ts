@@ -2,6 +2,7 @@
  * A client of its own process: `node client-process.js PLAN`. Its sessions do random operations on the hot keys of the
  * moment until it is killed, and all that they do and see is in its log.
  */
+import type { KvProtection } from '../../../kv/api.js';
 import { TableContext } from '../../../kv/context.js';
 import { hashKey, KeyHash } from '../../../kv/hash.js';
 import type { Table } from '../../../kv/table.js';
@@ -28,10 +29,13 @@ const INSERTED = 4;
 const TRIES = 256;
 const TTL_MS = 30;
 
-const plan = JSON.parse(process.argv[2]!) as ClientPlan & { readonly mutant: Mutant };
+const plan = JSON.parse(process.argv[2]!) as ClientPlan & {
+  readonly mutant: Mutant;
+  readonly protection: KvProtection;
+};
 const log = new HistoryLog(plan.log);
 const client = await Patronus.connect({ nodes: [{ nodeId: 0, address: plan.address }] });
-const context = await TableContext.open(client, seededPacing(plan.seed));
+const context = await TableContext.open(client, seededPacing(plan.seed), plan.protection);
 const table = MUTANTS[plan.mutant](context);
 
 async function session(name: string, random: () => number, kv: Table): Promise<never> {

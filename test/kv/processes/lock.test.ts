@@ -11,8 +11,9 @@ function holdings(path: string): Holding[] {
 
 /** Takes the lock with some clients; who held it one after the other, and who held it at the same time. */
 async function contend(exclusive: boolean, ms: number) {
-  return withNode(async (_address, population) => {
-    await population.live({ module: 'lock-process.js', options: { exclusive }, seed: 1, clients: 3, ms });
+  return withNode(false, async (_address, population) => {
+    const module = 'lock-process.js';
+    await population.live({ module, options: { exclusive }, seed: 1, clients: 3, ms, pauses: true });
     const all = population.logs.flatMap(holdings);
     const conflicts = all.filter(({ broken }) => broken).map(({ holder }) => `${holder} was overwritten`);
     const byHolder = new Map<string, { since: number; until: number }>();

@@ -22,13 +22,21 @@ export interface Life {
   readonly seed: number;
   readonly clients: number;
   readonly ms: number;
+  /** Whether clients are stopped for a while, or only killed. */
+  readonly pauses: boolean;
 }
 
-/** Runs `body` with a memory node in a process of its own and clients in others; all of them have ended afterwards. */
-export async function withNode<T>(body: (address: string, population: Population) => Promise<T>): Promise<T> {
+/**
+ * Runs `body` with a memory node in a process of its own and clients in others; all of them have ended afterwards. With
+ * `bypass` the node gives the key of all its memory away.
+ */
+export async function withNode<T>(
+  bypass: boolean,
+  body: (address: string, population: Population) => Promise<T>,
+): Promise<T> {
   const directory = mkdtempSync(join(tmpdir(), 'patronus-kv-'));
   const address = `unix:${join(directory, 'node')}`;
-  const node = new NodeProcess('node-process.js', JSON.stringify({ address, nodeId: 0, bypass: false }));
+  const node = new NodeProcess('node-process.js', JSON.stringify({ address, nodeId: 0, bypass }));
   const population = new Population(directory, address);
   try {
     await node.ready;
@@ -64,7 +72,7 @@ export class Population {
       await sleep(50 + 350 * random());
       const victim = pick(random, [...this.#clients]);
       await victim.ready;
-      const stops = random() < 0.75;
+      const stops = life.pauses && random() < 0.75;
       if (stops) {
         victim.stop();
         await sleep(MAX_PAUSE_MS * random());

@@ -1,3 +1,4 @@
+import type { KvProtection } from '../../../kv/api.js';
 import { TableContext } from '../../../kv/context.js';
 import { createTable } from '../../../kv/create.js';
 import { Table } from '../../../kv/table.js';
@@ -11,15 +12,24 @@ import { readHistory } from './history-log.js';
 import type { Mutant } from './mutants.js';
 import { withNode } from './population.js';
 
+/** All of them. */
+export const PROTECTIONS: readonly KvProtection[] = ['region', 'block', 'mr', 'none'];
 /** The term of the table's leases; a split's lock has 100 ms. */
 const TERM_MS = 50;
-const SETTLE_MS = 100;
+/**
+ * Without protection nothing refuses what a client sends late: no client is stopped, and the term is longer than any stays
+ * without a processor.
+ */
+const UNPROTECTED_TERM_MS = 500;
+const SETTLE_TERMS = 2;
 
 export interface Setup {
   readonly seed: number;
   readonly ms: number;
   readonly clients?: number;
   readonly mutant?: Mutant;
+  /** Of all clients. Default `region`. */
+  readonly protection?: KvProtection;
 }
 
 export interface Result {
@@ -39,19 +49,29 @@ export interface Result {
 }
 
 /**
- * Clients in processes of their own, on a memory node in another; from a seed they are killed, and stopped for longer than
- * their leases live, and new ones are started, while the table grows. At last all are killed, and what they left is looked at.
+ * Clients in processes of their own, on a memory node in another; from a seed they are killed, and (under protection) stopped for
+ * longer than their leases live, and new ones are started, while the table grows. At last all are killed, and what they left is looked at.
  */
-export async function run({ seed, ms, clients = 3, mutant = 'none' }: Setup): Promise<Result> {
-  return withNode(async (address, population) => {
+export async function run(setup: Setup): Promise<Result> {
+  const { seed, ms, clients = 3, mutant = 'none', protection = 'region' } = setup;
+  const unprotected = protection === 'none';
+  const termMs = unprotected ? UNPROTECTED_TERM_MS : TERM_MS;
+  return withNode(unprotected, async (address, population) => {
     await using client = await Patronus.connect({ nodes: [{ nodeId: 0, address }] });
-    await createTable(client, { groups: 2, termMs: TERM_MS, maxValueBytes: 1024 });
-    await population.live({ module: 'client-process.js', options: { mutant }, seed, clients, ms });
+    await createTable(client, { groups: 2, termMs, maxValueBytes: 1024 });
+    await population.live({
+      module: 'client-process.js',
+      options: { mutant, protection },
+      seed,
+      clients,
+      ms,
+      pauses: !unprotected,
+    });
     const observations = population.logs.flatMap(readHistory);
     const keys = [...new Set(observations.map(({ key }) => key))];
     const operations = observations.length;
-    await using table = new Table(await TableContext.open(client, seededPacing(seed)));
-    await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
+    await using table = new Table(await TableContext.open(client, seededPacing(seed), protection));
+    await new Promise((resolve) => setTimeout(resolve, SETTLE_TERMS * termMs));
     for (const key of keys) {
       observations.push(await observe(table, nowNs, { key, kind: 'get', value: '' }, dateMs));
     }

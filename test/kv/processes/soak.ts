@@ -1,5 +1,5 @@
 /** The long run: `npm run soak:kv -- [SECONDS] [FIRST SEED]`. Each seed is a run of its own on a new table. */
-import { run } from './run.js';
+import { PROTECTIONS, run } from './run.js';
 
 const seconds = Number(process.argv[2] ?? 600);
 const first = Number(process.argv[3] ?? 1);
@@ -14,6 +14,7 @@ for (let seed = first; performance.now() < until; seed++) {
   const { histories, wrong, lost, operations, unknown, codes, kills, pauses, subtables } = await run({
     seed,
     ms: RUN_MS,
+    protection: PROTECTIONS[seed % PROTECTIONS.length]!,
   });
   judged += histories.size;
   const counts = `${histories.size} histories, ${operations} operations (${unknown} of unknown outcome)`;
