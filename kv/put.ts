@@ -23,6 +23,8 @@ const Phase = {
 
 /** A pending slot of somebody else is left alone for this many attempts: its owner is most likely about to commit. */
 const PATIENCE = 4;
+/** With so few of its 28 slots left to a key, its subtable is split: mostly when that is 0.87 full. */
+const SPARE_SLOTS = 2;
 /** Buckets read again after the kill of a pending slot, in one attempt. */
 const MAX_KILLS = 64;
 
@@ -341,6 +343,7 @@ export class Put extends WriteOperation {
     const b = this.emptySlotIn(1);
     if (a >= 0 || b >= 0) {
       this.slot = freeInA >= this.freeSlots ? a : b;
+      if (freeInA + this.freeSlots <= SPARE_SLOTS) this.context.splitter.growAhead(this.subtable);
       return this.reserve();
     }
     if (this.pendingSlot >= 0) return this.#giveWayOrKill(this.pendingSlot);

@@ -1,6 +1,5 @@
-import { type Batch, type Lease, type RdmaBuffer, RetCode } from '../patronus/index.js';
+import { type Lease, type RdmaBuffer, RetCode } from '../patronus/index.js';
 import { KvError, KvErrorCode } from './api.js';
-import { BLOCK_HEADER_BYTES, blockHashLo } from './block.js';
 import type { TableContext } from './context.js';
 import { emptySubtable } from './create.js';
 import type { Subtable } from './directory.js';
@@ -25,14 +24,14 @@ import {
   subtableBytes,
   UNIT_BYTES,
 } from './layout.js';
+import { Pipeline } from './pipeline.js';
 
-const MAX_BATCH = 16;
-/** Groups that a step works on: the headers of their buckets fit in one batch. */
-const STEP_GROUPS = 5;
+/** Groups that a step works on; fewer after a failure, so that short terms are long enough for a step. */
+const STEP_GROUPS = 128;
 const BUCKET_WORDS = BUCKET_BYTES / 4;
-/** In the scratch buffer: the groups, then a place for each operation of a batch. */
-const PLACES_AT = STEP_GROUPS * GROUP_BYTES;
-const SCRATCH_BYTES = PLACES_AT + MAX_BATCH * UNIT_BYTES;
+const GROUP_WORDS = GROUP_BYTES / 4;
+/** Of a block, the 8 bytes with the hash's low half behind. */
+const HASH_AT = 8;
 const ATTEMPTS = 40;
 const PAUSE_MS = 2;
 
@@ -55,25 +54,36 @@ export class Split {
   readonly #cell: Subtable['lease'];
   readonly #fence: Fence;
   readonly #groups: number;
-  readonly #batch: Batch;
-  readonly #scratch: RdmaBuffer;
+  readonly #size: number;
+  readonly #pipeline: Pipeline;
+  /** The old subtable, as it was read or has been changed since. */
+  readonly #image: RdmaBuffer;
+  /** Beside each slot the word that its hash in #answers was read for, 0 for none; later the new subtable's image. */
+  readonly #known: RdmaBuffer;
+  /** What operations on a slot or header bring: its hash (in the high half), the word that a CAS has found. */
+  readonly #answers: RdmaBuffer;
   #depth = 0;
   #target = 0;
   #suffix = 0;
 
   constructor(context: TableContext, subtable: Subtable, fence: Fence) {
+    const { client, pacing, superblock } = context;
     this.#context = context;
     this.#offset = subtable.offset;
     this.#cachedDepth = subtable.localDepth;
     this.#cell = subtable.lease;
     this.#fence = fence;
-    this.#groups = context.superblock.groups;
-    this.#batch = context.client.createBatch();
-    this.#scratch = context.client.getRdmaBuffer(SCRATCH_BYTES);
+    this.#groups = superblock.groups;
+    this.#size = subtableBytes(superblock.groups);
+    this.#pipeline = new Pipeline(client, pacing);
+    this.#image = client.getRdmaBuffer(this.#size);
+    this.#known = client.getRdmaBuffer(this.#size);
+    this.#answers = client.getRdmaBuffer(this.#size);
   }
 
   dispose(): void {
-    this.#context.client.putRdmaBuffer(this.#scratch);
+    for (const buffer of [this.#image, this.#known, this.#answers])
+      this.#context.client.putRdmaBuffer(buffer);
   }
 
   /** True if a split was finished; `grow`: begin one if none is under way. Throws FenceLost if the lock ended. */
@@ -86,9 +96,11 @@ export class Split {
       phase = SplitPhase.Copy;
     }
     if (phase === SplitPhase.Copy) {
-      await this.#writeTarget(await this.#freeze());
+      await this.#freeze();
+      await this.#writeTarget();
       await this.#writeRecord(this.#target, this.#depth, SplitPhase.Switch);
-    }
+    } else
+      await this.#inSteps((group, groups) => this.#readGroups(this.#fence.lease, this.#image, group, groups));
     await publish(this.#context, this.#fence, this.#offset, this.#target, this.#depth + 1, this.#suffix);
     await this.clearOld();
     await this.openNew();
@@ -101,103 +113,114 @@ export class Split {
     if (this.#depth === MAX_DEPTH) throw new KvError(KvErrorCode.TABLE_FULL, 'The index can grow no further');
     await doubleDirectory(this.#context, this.#fence, this.#depth + 1);
     const { allocator } = this.#context;
-    const units = classUnits(subtableBytes(this.#groups) / UNIT_BYTES);
+    const units = classUnits(this.#size / UNIT_BYTES);
     const taken = allocator.take(units, this.#context.client.now());
     this.#target = taken >= 0 ? taken : await allocator.wait(units);
     // From here on the subtable knows of it: if this client dies, the next one uses it.
     await this.#writeRecord(this.#target, this.#depth, SplitPhase.Copy);
   }
 
-  /** Marks what moves, and returns the new subtable's image. */
-  async #freeze(): Promise<Uint32Array> {
-    const image = emptySubtable(
-      this.#groups,
-      this.#depth + 1,
-      (this.#suffix | (1 << this.#depth)) >>> 0,
-      FILLING,
-    );
-    for (let group = 0; group < this.#groups; group += STEP_GROUPS) {
-      const groups = Math.min(STEP_GROUPS, this.#groups - group);
-      await this.writeHeaders(group, groups, this.#depth, SPLITTING);
-      await this.#freezeGroups(group, groups);
-      const { words } = this.#scratch;
-      const at = group * (GROUP_BYTES / 4);
-      for (let word = 0; word < groups * (GROUP_BYTES / 4); word += 2) {
-        if (word % BUCKET_WORDS === BUCKET_HEADER || (words[word]! & FROZEN) === 0) continue;
-        image[at + word] = (words[word]! & ~FROZEN) >>> 0;
-        image[at + word + 1] = words[word + 1]!;
-      }
-    }
-    return image;
-  }
-
   /**
-   * Marks the moving entries of some groups, takes away pending ones, and leaves the groups as they are then in the scratch
-   * buffer. What it reads and changes meets the rule of all operations: under leases of the table's term, taken before.
+   * Marks what moves, and takes away what is pending. What it reads and changes meets the rule of all operations: under leases of
+   * the table's term, taken before. Most hashes are read before anything is marked, so that nobody waits for them; they are
+   * good for as long as the leases, for a slot that has the same word then has the same block.
    */
-  async #freezeGroups(group: number, groups: number): Promise<void> {
-    const { region, pacing, client } = this.#context;
-    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      await this.#fence.hold();
-      const now = client.now();
-      const regionHeld = region.take(now);
-      if (regionHeld === undefined) {
-        await region.acquire();
-        continue;
-      }
-      const slotsHeld = this.#cell.take(now);
-      if (slotsHeld === undefined) {
-        region.release(regionHeld);
-        await this.#cell.acquire();
-        continue;
-      }
-      let status: RetCode;
-      try {
-        status = await this.#readGroups(regionHeld.lease, group, groups);
-        if (status === RetCode.Ok) {
-          status = await this.freezeRead(regionHeld.lease, slotsHeld.lease, group, groups);
+  async #freeze(): Promise<void> {
+    const { region, pacing } = this.#context;
+    await Promise.all([region.acquire(), this.#cell.acquire()]);
+    let group = 0;
+    let step = STEP_GROUPS;
+    for (let failures = 0; failures < ATTEMPTS; failures++) {
+      this.#known.words.fill(0);
+      const begun = group;
+      const status = await this.#underLeases(async (regionLease, slotsLease) => {
+        if (failures === 0) await this.#lookUp(regionLease);
+        for (; group < this.#groups; group += step) {
+          const groups = Math.min(step, this.#groups - group);
+          await this.writeHeaders(group, groups, this.#depth, SPLITTING);
+          let frozen = await this.#readGroups(regionLease, this.#image, group, groups);
+          if (frozen === RetCode.Ok) frozen = await this.freezeRead(regionLease, slotsLease, group, groups);
+          if (frozen !== RetCode.Ok) return frozen;
         }
-        if (status !== RetCode.Ok) {
-          region.drop(regionHeld);
-          this.#cell.drop(slotsHeld);
-        }
-      } finally {
-        region.release(regionHeld);
-        this.#cell.release(slotsHeld);
-      }
+        return RetCode.Ok;
+      });
       if (status === RetCode.Ok) return;
+      if (group > begun) failures = 0;
+      step = Math.ceil(step / 2);
       await pacing.sleep(PAUSE_MS * pacing.random());
     }
     throw unavailable();
   }
 
-  protected async freezeRead(region: Lease, slots: Lease, group: number, groups: number): Promise<RetCode> {
-    const { words } = this.#scratch;
-    let open: number[] = [];
-    for (let word = 0; word < groups * (GROUP_BYTES / 4); word += 2) {
-      if (word % BUCKET_WORDS !== BUCKET_HEADER && this.#isOpen(word)) open.push(word);
+  /** Ok only from `work`; the leases are not used again after anything else. */
+  async #underLeases(work: (region: Lease, slots: Lease) => Promise<RetCode>): Promise<RetCode> {
+    const { region, client } = this.#context;
+    const now = client.now();
+    const regionHeld = region.take(now);
+    if (regionHeld === undefined) {
+      await region.acquire();
+      return RetCode.Retry;
     }
-    const base = this.#offset + group * GROUP_BYTES;
+    const slotsHeld = this.#cell.take(now);
+    if (slotsHeld === undefined) {
+      region.release(regionHeld);
+      await this.#cell.acquire();
+      return RetCode.Retry;
+    }
+    try {
+      const status = await work(regionHeld.lease, slotsHeld.lease);
+      if (status !== RetCode.Ok) {
+        region.drop(regionHeld);
+        this.#cell.drop(slotsHeld);
+      }
+      return status;
+    } finally {
+      region.release(regionHeld);
+      this.#cell.release(slotsHeld);
+    }
+  }
+
+  /** Reads the hashes of all entries. That they can't be read shows again when they are needed. */
+  async #lookUp(region: Lease): Promise<void> {
+    const { words } = this.#known;
+    for (let group = 0; group < this.#groups; group += STEP_GROUPS) {
+      const groups = Math.min(STEP_GROUPS, this.#groups - group);
+      await this.#fence.hold();
+      let status = await this.#readGroups(region, this.#known, group, groups);
+      if (status === RetCode.Ok)
+        status = await this.#readHashes(
+          region,
+          slotsIn(group, groups, (word) => words[word + 1] !== 0),
+        );
+      if (status === RetCode.Ok) continue;
+      words.fill(0);
+      return;
+    }
+  }
+
+  /** Marks the moving entries of some groups that were just read. */
+  protected async freezeRead(region: Lease, slots: Lease, group: number, groups: number): Promise<RetCode> {
+    const [image, known, answers] = [this.#image.words, this.#known.words, this.#answers.words];
+    let open = slotsIn(group, groups, (word) => this.#isOpen(word));
     while (open.length > 0) {
-      const some = open.slice(0, MAX_BATCH);
-      open = open.slice(MAX_BATCH);
-      let status = await this.#readHashes(region, some);
+      const unknown = open.filter((word) => !this.isKnown(word));
+      for (const word of unknown) {
+        known[word] = image[word]!;
+        known[word + 1] = image[word + 1]!;
+      }
+      let status = await this.#readHashes(region, unknown);
       if (status !== RetCode.Ok) return status;
-      const moving = some.filter((_, i) => {
-        const hash = blockHashLo(words, (PLACES_AT + i * UNIT_BYTES) / 4);
-        return ((hash >>> this.#depth) & 1) === 1;
-      });
-      if (moving.length === 0) continue;
-      moving.forEach((word, i) => {
-        const lo = words[word]!;
-        const hi = words[word + 1]!;
+      const moving = open.filter((word) => ((answers[word + 1]! >>> this.#depth) & 1) === 1);
+      status = await this.#pipeline.send(moving.length, (batch, i) => {
+        const word = moving[i]!;
+        const lo = image[word]!;
+        const hi = image[word + 1]!;
         const gone = (lo & PENDING) !== 0;
-        if (status !== RetCode.Ok) return;
-        status = this.#batch.prepareCas(
+        return batch.prepareCas(
           slots,
-          this.#scratch,
-          PLACES_AT + i * UNIT_BYTES,
-          base + word * 4 - slots.offset,
+          this.#answers,
+          word * 4,
+          this.#offset + word * 4 - slots.offset,
           lo,
           hi,
           gone ? 0 : (lo | FROZEN) >>> 0,
@@ -205,96 +228,85 @@ export class Split {
           this.#context.keeper.rwFlags,
         );
       });
-      status = await this.#send(status);
       if (status !== RetCode.Ok) return status;
-      moving.forEach((word, i) => {
-        const at = (PLACES_AT + i * UNIT_BYTES) / 4;
-        if (words[at] === words[word] && words[at + 1] === words[word + 1]) {
-          const gone = (words[word]! & PENDING) !== 0;
-          words[word] = gone ? 0 : (words[word]! | FROZEN) >>> 0;
-          if (gone) words[word + 1] = 0;
-          return;
+      open = moving.filter((word) => {
+        if (answers[word] === image[word] && answers[word + 1] === image[word + 1]) {
+          const gone = (image[word]! & PENDING) !== 0;
+          image[word] = gone ? 0 : (image[word]! | FROZEN) >>> 0;
+          if (gone) image[word + 1] = 0;
+          return false;
         }
         // Changed in between, or committed: look at what is there now.
-        words[word] = words[at]!;
-        words[word + 1] = words[at + 1]!;
-        if (this.#isOpen(word)) open.push(word);
+        image[word] = answers[word]!;
+        image[word + 1] = answers[word + 1]!;
+        known[word + 1] = 0;
+        return this.#isOpen(word);
       });
     }
     return RetCode.Ok;
   }
 
+  /** Whether the slot has the word that its hash was read for. */
+  protected isKnown(word: number): boolean {
+    const [image, known] = [this.#image.words, this.#known.words];
+    return image[word] === known[word] && image[word + 1] === known[word + 1];
+  }
+
   #isOpen(word: number): boolean {
-    const { words } = this.#scratch;
+    const { words } = this.#image;
     return words[word + 1] !== 0 && (words[word]! & FROZEN) === 0;
   }
 
+  /** Of the slots' entries in #known. */
   #readHashes(region: Lease, slots: readonly number[]): Promise<RetCode> {
-    const { words } = this.#scratch;
-    let status: RetCode = RetCode.Ok;
-    slots.forEach((word, i) => {
-      const at = slotPointer(words[word]!, words[word + 1]!) - region.offset;
-      if (status !== RetCode.Ok) return;
-      status = this.#batch.prepareRead(
-        region,
-        this.#scratch,
-        PLACES_AT + i * UNIT_BYTES,
-        BLOCK_HEADER_BYTES,
-        at,
-        this.#context.keeper.rwFlags,
-      );
+    const { words } = this.#known;
+    return this.#pipeline.send(slots.length, (batch, i) => {
+      const word = slots[i]!;
+      const at = slotPointer(words[word]!, words[word + 1]!) + HASH_AT - region.offset;
+      return batch.prepareRead(region, this.#answers, word * 4, 8, at, this.#context.keeper.rwFlags);
     });
-    return this.#send(status);
   }
 
-  async #writeTarget(image: Uint32Array): Promise<void> {
-    const { client } = this.#context;
-    const size = image.length * 4;
-    const buffer = client.getRdmaBuffer(size);
-    try {
-      buffer.words.set(image);
-      await this.#repeat(async () => {
-        const lease = await this.#fence.inner(this.#target, size);
-        return this.#send(this.#batch.prepareWrite(lease, buffer, 0, size, this.#target - lease.offset));
-      });
-    } finally {
-      client.putRdmaBuffer(buffer);
+  async #writeTarget(): Promise<void> {
+    const [image, target] = [this.#image.words, this.#known.words];
+    const suffix = (this.#suffix | (1 << this.#depth)) >>> 0;
+    target.set(emptySubtable(this.#groups, this.#depth + 1, suffix, FILLING));
+    for (const word of this.#frozenIn(0, this.#groups)) {
+      target[word] = (image[word]! & ~FROZEN) >>> 0;
+      target[word + 1] = image[word + 1]!;
     }
+    await this.#repeat(async () => {
+      const lease = await this.#fence.inner(this.#target, this.#size);
+      return this.#pipeline.send(1, (batch) =>
+        batch.prepareWrite(lease, this.#known, 0, this.#size, this.#target - lease.offset),
+      );
+    });
   }
 
   /** Leads readers of the moved keys away, and then makes room. */
   protected async clearOld(): Promise<void> {
-    const { words } = this.#scratch;
+    const { words } = this.#image;
     const { lease } = this.#fence;
     for (let group = 0; group < this.#groups; group += STEP_GROUPS) {
       const groups = Math.min(STEP_GROUPS, this.#groups - group);
       await this.writeHeaders(group, groups, this.#depth + 1, 0);
-      await this.#repeat(() => this.#readGroups(lease, group, groups));
-      const frozen: number[] = [];
-      for (let word = 0; word < groups * (GROUP_BYTES / 4); word += 2) {
-        if (word % BUCKET_WORDS !== BUCKET_HEADER && (words[word]! & FROZEN) !== 0) frozen.push(word);
-      }
-      for (let i = 0; i < frozen.length; i += MAX_BATCH) {
-        const some = frozen.slice(i, i + MAX_BATCH);
-        // Not a write: if its answer is lost, it is made again, and the slot may have been taken meanwhile.
-        await this.#repeat(() => {
-          let status: RetCode = RetCode.Ok;
-          some.forEach((word, place) => {
-            if (status !== RetCode.Ok) return;
-            status = this.#batch.prepareCas(
-              lease,
-              this.#scratch,
-              PLACES_AT + place * UNIT_BYTES,
-              group * GROUP_BYTES + word * 4,
-              words[word]!,
-              words[word + 1]!,
-              0,
-              0,
-            );
-          });
-          return this.#send(status);
-        });
-      }
+      const frozen = this.#frozenIn(group, groups);
+      // Not a write: if its answer is lost, it is made again, and the slot may have been taken meanwhile.
+      await this.#repeat(() =>
+        this.#pipeline.send(frozen.length, (batch, i) => {
+          const word = frozen[i]!;
+          return batch.prepareCas(
+            lease,
+            this.#answers,
+            word * 4,
+            word * 4,
+            words[word]!,
+            words[word + 1]!,
+            0,
+            0,
+          );
+        }),
+      );
     }
   }
 
@@ -302,65 +314,51 @@ export class Split {
   protected async openNew(): Promise<void> {
     const depth = this.#depth + 1;
     const suffix = (this.#suffix | (1 << this.#depth)) >>> 0;
-    const buckets = this.#groups * 3;
-    const size = subtableBytes(this.#groups);
-    for (let bucket = 0; bucket < buckets; bucket += MAX_BATCH) {
-      await this.#repeat(async () => {
-        const lease = await this.#fence.inner(this.#target, size);
-        let status: RetCode = RetCode.Ok;
-        for (let i = 0; i < MAX_BATCH && bucket + i < buckets && status === RetCode.Ok; i++) {
-          const at = this.#target + (bucket + i) * BUCKET_BYTES + BUCKET_HEADER * 4 - lease.offset;
-          const place = PLACES_AT + i * UNIT_BYTES;
-          const [from, to] = [bucketHeaderLo(depth, FILLING), bucketHeaderLo(depth)];
-          status = this.#batch.prepareCas(lease, this.#scratch, place, at, from, suffix, to, suffix);
-        }
-        return this.#send(status);
+    const [from, to] = [bucketHeaderLo(depth, FILLING), bucketHeaderLo(depth)];
+    await this.#inSteps(async (group, groups) => {
+      const lease = await this.#fence.inner(this.#target, this.#size);
+      return this.#pipeline.send(groups * 3, (batch, i) => {
+        const header = (group * 3 + i) * BUCKET_BYTES + BUCKET_HEADER * 4;
+        const at = this.#target + header - lease.offset;
+        return batch.prepareCas(lease, this.#answers, header, at, from, suffix, to, suffix);
       });
-    }
+    });
   }
 
   protected async writeHeaders(group: number, groups: number, depth: number, flags: number): Promise<void> {
-    const { words } = this.#scratch;
     const { lease } = this.#fence;
-    await this.#repeat(() => {
-      words[PLACES_AT / 4] = bucketHeaderLo(depth, flags);
-      words[PLACES_AT / 4 + 1] = this.#suffix;
-      let status: RetCode = RetCode.Ok;
-      for (let bucket = group * 3; bucket < (group + groups) * 3 && status === RetCode.Ok; bucket++) {
-        const at = bucket * BUCKET_BYTES + BUCKET_HEADER * 4;
-        status = this.#batch.prepareWrite(lease, this.#scratch, PLACES_AT, 8, at);
-      }
-      return this.#send(status);
-    });
+    const at = splitRecordOffset(this.#groups);
+    const { words } = this.#answers;
+    words[at / 4] = bucketHeaderLo(depth, flags);
+    words[at / 4 + 1] = this.#suffix;
+    await this.#repeat(() =>
+      this.#pipeline.send(groups * 3, (batch, i) =>
+        batch.prepareWrite(lease, this.#answers, at, 8, (group * 3 + i) * BUCKET_BYTES + BUCKET_HEADER * 4),
+      ),
+    );
   }
 
   /** Group by group: so each word arrives whole. */
-  #readGroups(lease: Lease, group: number, groups: number): Promise<RetCode> {
-    let status: RetCode = RetCode.Ok;
-    for (let i = 0; i < groups && status === RetCode.Ok; i++) {
-      const at = this.#offset + (group + i) * GROUP_BYTES - lease.offset;
-      status = this.#batch.prepareRead(
-        lease,
-        this.#scratch,
-        i * GROUP_BYTES,
-        GROUP_BYTES,
-        at,
-        this.#context.keeper.rwFlags,
-      );
-    }
-    return this.#send(status);
+  #readGroups(lease: Lease, buffer: RdmaBuffer, group: number, groups: number): Promise<RetCode> {
+    return this.#pipeline.send(groups, (batch, i) => {
+      const at = (group + i) * GROUP_BYTES;
+      const offset = this.#offset + at - lease.offset;
+      return batch.prepareRead(lease, buffer, at, GROUP_BYTES, offset, this.#context.keeper.rwFlags);
+    });
+  }
+
+  #frozenIn(group: number, groups: number): number[] {
+    const { words } = this.#image;
+    return slotsIn(group, groups, (word) => (words[word]! & FROZEN) !== 0);
   }
 
   async #readRecord(): Promise<number> {
-    const { words } = this.#scratch;
+    const { words } = this.#answers;
     const { lease } = this.#fence;
-    const at = splitRecordOffset(this.#groups);
-    await this.#repeat(() => {
-      let status = this.#batch.prepareRead(lease, this.#scratch, 0, 8, at);
-      if (status === RetCode.Ok)
-        status = this.#batch.prepareRead(lease, this.#scratch, 8, 8, BUCKET_HEADER * 4);
-      return this.#send(status);
-    });
+    const at = [splitRecordOffset(this.#groups), BUCKET_HEADER * 4];
+    await this.#repeat(() =>
+      this.#pipeline.send(2, (batch, i) => batch.prepareRead(lease, this.#answers, i * 8, 8, at[i]!)),
+    );
     this.#target = pointerOf(words[0]!, words[1]!);
     this.#depth = (words[1]! >>> 16) & 0xff;
     this.#suffix = words[3]!;
@@ -368,15 +366,21 @@ export class Split {
   }
 
   async #writeRecord(target: number, depth: number, phase: number): Promise<void> {
-    const { words } = this.#scratch;
+    const { words } = this.#answers;
     const { lease } = this.#fence;
+    const at = splitRecordOffset(this.#groups);
     await this.#repeat(() => {
-      words[0] = target >>> 0;
-      words[1] = pointerHi(target, depth, phase);
-      return this.#send(
-        this.#batch.prepareWrite(lease, this.#scratch, 0, 8, splitRecordOffset(this.#groups)),
-      );
+      words[at / 4] = target >>> 0;
+      words[at / 4 + 1] = pointerHi(target, depth, phase);
+      return this.#pipeline.send(1, (batch) => batch.prepareWrite(lease, this.#answers, at, 8, at));
     });
+  }
+
+  /** Makes something for all groups that can be done twice. */
+  async #inSteps(work: (group: number, groups: number) => Promise<RetCode>): Promise<void> {
+    for (let group = 0; group < this.#groups; group += STEP_GROUPS) {
+      await this.#repeat(() => work(group, Math.min(STEP_GROUPS, this.#groups - group)));
+    }
   }
 
   /** Makes something that can be done twice until it works; throws FenceLost if the lock ends before. */
@@ -389,12 +393,15 @@ export class Split {
     }
     throw unavailable();
   }
+}
 
-  async #send(status: RetCode): Promise<RetCode> {
-    if (status === RetCode.Ok) return this.#batch.commit();
-    this.#batch.reset();
-    return status;
+/** Those slots of some groups that are `wanted`, each as the index of its first word in the subtable. */
+function slotsIn(group: number, groups: number, wanted: (word: number) => boolean): number[] {
+  const slots: number[] = [];
+  for (let word = group * GROUP_WORDS; word < (group + groups) * GROUP_WORDS; word += 2) {
+    if (word % BUCKET_WORDS !== BUCKET_HEADER && wanted(word)) slots.push(word);
   }
+  return slots;
 }
 
 function unavailable(): KvError {

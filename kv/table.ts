@@ -269,6 +269,7 @@ export class Table implements Kv {
       });
     }
     await this.#sweeper.close();
+    await this.context.splitter.settled();
     for (const pool of [this.#freeGets, this.#freePuts, this.#freeDels, this.#freeIncrs]) {
       for (const operation of pool.splice(0)) operation.dispose();
     }

@@ -17,6 +17,9 @@ const USAGE = `usage: npm run bench:kv -- [options]
   --seconds 2              length of a run
   --rounds 3               runs of each store, in turns
   --load 10000000          instead: load so many 32-byte records into one table, and what that takes
+  --writers 1              threads that load it
+  --in-flight 1            puts of each under way at a time
+  --shared                 over shared-memory rings instead of loopback
   --protection 2000        instead: what protection costs one table, by so many turns of 512 operations`;
 
 /** For each record beside its value: key, header, rounding, index; and room for overwritten ones in their grace period. */
@@ -99,6 +102,9 @@ async function main(): Promise<number> {
         rounds: { type: 'string', default: '3' },
         load: { type: 'string' },
         protection: { type: 'string' },
+        writers: { type: 'string', default: '1' },
+        'in-flight': { type: 'string', default: '1' },
+        shared: { type: 'boolean', default: false },
         help: { type: 'boolean', default: false },
       },
     });
@@ -116,8 +122,13 @@ async function main(): Promise<number> {
     };
     work = () => bench(settings);
     if (values.load !== undefined) {
-      const records = numbers('load', values.load, 1)[0]!;
-      work = () => loadTable(records);
+      const load = {
+        records: numbers('load', values.load, 1)[0]!,
+        writers: numbers('writers', values.writers, 1)[0]!,
+        inFlight: numbers('in-flight', values['in-flight'], 1)[0]!,
+        shared: values.shared,
+      };
+      work = () => loadTable(load);
     } else if (values.protection !== undefined) {
       const turns = numbers('protection', values.protection, 5)[0]!;
       work = async () => void process.stdout.write(`\n${await benchProtection(turns)}\n`);

@@ -213,7 +213,8 @@ class FakeBatch implements Batch {
   readonly #client: FakeClient;
   executed = 0;
   #operations: FakeOperation[] = [];
-  #underWay = false;
+  /** What becomes of what was sent, until the commit tells of it. */
+  #posted: MaybePromise<RetCode> | undefined;
 
   constructor(client: FakeClient) {
     this.#client = client;
@@ -262,39 +263,58 @@ class FakeBatch implements Batch {
     return this.#add('faa', lease, buffer, bufferOffset, 8, offset, [addLo, addHi, 0, 0]);
   }
 
-  /** Executed by the commit. */
   post(): RetCode {
+    return this.#send();
+  }
+
+  #send(): RetCode {
+    if (this.#posted !== undefined) throw new Error('the batch is under way');
+    const operations = this.#operations;
+    if (operations.length === 0) return RetCode.Ok;
+    this.#operations = [];
+    const { node, scheduler } = this.#client;
+    this.executed = 0;
+    if (this.#client.dead) this.#posted = new Promise<RetCode>(() => {});
+    else if (operations.some(({ lease }) => !lease.live)) return RetCode.LeaseLocalExpiredErr;
+    else {
+      node.commits++;
+      this.#posted =
+        scheduler === undefined
+          ? this.#perform(operations)
+          : scheduler.perform(this.#client, this.#steps(operations, scheduler));
+    }
     return RetCode.Ok;
   }
 
   commit(): MaybePromise<RetCode> {
-    if (this.#underWay) throw new Error('the batch is under way');
-    const operations = this.#operations;
-    this.#operations = [];
-    const { node, scheduler } = this.#client;
-    if (this.#client.dead) return new Promise<RetCode>(() => {});
-    if (operations.some(({ lease }) => !lease.live)) return RetCode.LeaseLocalExpiredErr;
-    this.executed = 0;
-    node.commits++;
-    if (scheduler === undefined) {
-      let status: RetCode = RetCode.Ok;
-      for (const operation of operations) {
-        status = run(node, operation, 0, operation.size);
-        if (status !== RetCode.Ok) break;
-        this.executed++;
-      }
-      return status;
+    if (this.#posted === undefined) {
+      const status = this.#send();
+      if (status !== RetCode.Ok) return status;
     }
-    this.#underWay = true;
-    return scheduler.perform(this.#client, this.#steps(operations, scheduler)).then((status) => {
+    const answer = this.#posted;
+    if (answer === undefined) return RetCode.Ok;
+    if (typeof answer === 'number') {
+      this.#posted = undefined;
+      return answer;
+    }
+    return answer.then((status) => {
       if (this.#client.dead) return new Promise<RetCode>(() => {});
-      this.#underWay = false;
+      this.#posted = undefined;
       return status;
     });
   }
 
+  #perform(operations: readonly FakeOperation[]): RetCode {
+    for (const operation of operations) {
+      const status = run(this.#client.node, operation, 0, operation.size);
+      if (status !== RetCode.Ok) return status;
+      this.executed++;
+    }
+    return RetCode.Ok;
+  }
+
   reset(): void {
-    if (this.#underWay) throw new Error('the batch is under way');
+    if (this.#posted !== undefined) throw new Error('the batch is under way');
     this.#operations = [];
   }
 
@@ -332,7 +352,7 @@ class FakeBatch implements Batch {
     words: FakeOperation['words'],
   ): RetCode {
     if (!(lease instanceof FakeLease)) throw new Error('a lease of something else');
-    if (this.#underWay || this.#operations.length === 16 || lease.ended) return RetCode.Invalid;
+    if (this.#posted !== undefined || this.#operations.length === 16 || lease.ended) return RetCode.Invalid;
     if (bufferOffset < 0 || bufferOffset + size > buffer.size) return RetCode.Invalid;
     for (const word of words) if (word >>> 0 !== word) throw new Error(`not a 32-bit word: ${word}`);
     const address = lease.offset + offset;

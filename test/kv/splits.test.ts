@@ -76,6 +76,47 @@ describe('a table that grows under its clients', () => {
   });
 });
 
+describe('a client that splits', () => {
+  test('begins before a key finds no room', async () => {
+    const node = fakeNode();
+    await createTable(node.connect(), { groups: 20 });
+    const context = await TableContext.open(node.connect(), jumping(node));
+    const table = new Table(context);
+    const grow = vi.spyOn(context.splitter, 'grow');
+    for (let i = 0; i < 2000; i++) {
+      await table.put(bytesOf(`key ${i}`), bytesOf('value'));
+      await context.splitter.settled();
+    }
+    expect(grow).not.toHaveBeenCalled();
+    expect(context.splitter.splits).toBeGreaterThan(3);
+    expect((await table.usage()).records).toBe(2000);
+  });
+
+  test('does it one subtable after the other', async () => {
+    let under = 0;
+    let most = 0;
+    class Watched extends Split {
+      override async run(grow: boolean) {
+        most = Math.max(most, ++under);
+        const split = await super.run(grow);
+        under--;
+        return split;
+      }
+    }
+    const node = fakeNode();
+    await createTable(node.connect(), { groups: 2, subtables: 4 });
+    const context = await TableContext.open(node.connect(), jumping(node));
+    const table = splittingWith((...of) => new Watched(...of))!(context);
+    for (let i = 0; i < 40; i++) await table.put(bytesOf(`key ${i}`), bytesOf('value'));
+    await Promise.all(
+      [0, 1, 2, 3].map((suffix) => context.splitter.grow(context.directory.subtableOf(suffix))),
+    );
+    expect([most, under]).toEqual([1, 0]);
+    expect(context.splitter.splits).toBeGreaterThanOrEqual(4);
+    for (let i = 0; i < 40; i++) expect(textOf(await table.get(bytesOf(`key ${i}`)))).toBe('value');
+  });
+});
+
 /** A table whose splits are made by a class of the test's. */
 function splittingWith(make: (...of: ConstructorParameters<typeof Split>) => Split): Setup['open'] {
   return (context) => {
@@ -171,6 +212,15 @@ describe('the checks above catch', () => {
       await splitting.put(bytesOf(`key ${i}`), bytesOf('old'));
     expect(seen).toContain('new');
     expect(seen).toContain('old');
+  });
+
+  test('a split that does not look again at what was written since it looked', async () => {
+    class Hasty extends Split {
+      protected override isKnown(): boolean {
+        return true;
+      }
+    }
+    expect(await isCaught(300, { ...GROWING, open: splittingWith((...of) => new Hasty(...of)) })).toBe(true);
   });
 
   test('a split that leaves the moving entries unmarked', async () => {
