@@ -1,11 +1,10 @@
 import type { Completion } from './contract.js';
+import { LOADS_IN_ORDER } from './loads.js';
 import { CqeLayout, RingLayout } from './verbs.js';
 
 const HEADER_WORDS = RingLayout.HEADER_BYTES / 4;
 const CQE_WORDS = CqeLayout.BYTES / 4;
 const POLLED = RingLayout.USER_COUNTER / 4;
-/** These processors execute loads in their order, as V8 emits those of typed arrays: Atomics.load() would be a call. */
-const LOADS_IN_ORDER = process.arch === 'x64' || process.arch === 'ia32';
 
 /** The poller's end of a ring of completions, of twice the queue's depth. */
 export class CompletionRing {

@@ -16,6 +16,8 @@ export class ReceiveRing {
   private depth: number;
   /** Posted, uint32. */
   private posted = 0;
+  /** How many of them the NIC has taken, when last looked at: only when the ring seems full, as it is the NIC's line. */
+  private taken = 0;
 
   constructor(ring: ArrayBuffer, depth: number) {
     this.ring = new Uint32Array(ring);
@@ -24,7 +26,10 @@ export class ReceiveRing {
 
   post(wrId: number, localAddr: number, lkey: number, length: number): boolean {
     const { ring } = this;
-    if ((this.posted - Atomics.load(ring, NIC)) >>> 0 >= this.depth) return false;
+    if ((this.posted - this.taken) >>> 0 >= this.depth) {
+      this.taken = Atomics.load(ring, NIC);
+      if ((this.posted - this.taken) >>> 0 >= this.depth) return false;
+    }
     const at = HEADER_WORDS + (this.posted & (this.depth - 1)) * RECV_WORDS;
     ring[at + WR_ID] = wrId;
     ring[at + LOCAL_ADDR] = localAddr;

@@ -4,29 +4,13 @@
 
 namespace rnic {
 
-bool CompletionQueue::push(Cqe entry, bool solicited) {
-  if (lent_.load(std::memory_order_relaxed)) return false;
-  uint32_t count = pushed_.load(std::memory_order_relaxed);
-  for (;;) {
-    if (overflown_.load(std::memory_order_relaxed)) return false;
-    if (count - ring.userCounter().load(std::memory_order_acquire) < ring.depth()) {
-      if (pushed_.compare_exchange_weak(count, count + 1, std::memory_order_relaxed)) break;
-      continue;
-    }
-    // While this thread was held up others may have pushed, and more been polled than it knew had been pushed.
-    const uint32_t seen = count;
-    count = pushed_.load(std::memory_order_relaxed);
-    if (count != seen) continue;
-    // Who waits for what has no room must learn that it will not come.
-    if (!overflown_.exchange(true)) signalIfArmedFor(true);
-    return false;
-  }
-  Cqe* place = ring.entry(count);
-  std::memcpy(place, &entry, offsetof(Cqe, sequence));
-  auto* sequence = reinterpret_cast<std::atomic<uint32_t>*>(&place->sequence);
-  // Sequentially consistent with the poller, who arms and then polls once more: one of the two sees the other.
-  sequence->store(count + 1, std::memory_order_seq_cst);
-  signalIfArmedFor(solicited || entry.status != WcStatus::SUCCESS);
+bool CompletionQueue::overflow(uint32_t& count) {
+  // While this thread was held up others may have pushed, and more been polled than it knew had been pushed.
+  const uint32_t seen = count;
+  count = pushed_.load(std::memory_order_relaxed);
+  if (count != seen) return false;
+  // Who waits for what has no room must learn that it will not come.
+  if (!overflown_.exchange(true)) signalIfArmedFor(true);
   return true;
 }
 

@@ -40,6 +40,8 @@ bool fromResponder(WcStatus status) {
   return status == WcStatus::REM_INV_REQ_ERR || status == WcStatus::REM_ACCESS_ERR || status == WcStatus::REM_OP_ERR;
 }
 
+bool isWindowWork(Opcode opcode) { return opcode == Opcode::BIND_MW || opcode == Opcode::LOCAL_INV; }
+
 bool takesInline(Opcode opcode) {
   return opcode == Opcode::SEND || opcode == Opcode::SEND_WITH_IMM || opcode == Opcode::SEND_WITH_INV ||
          opcode == Opcode::RDMA_WRITE || opcode == Opcode::RDMA_WRITE_WITH_IMM;
@@ -58,6 +60,7 @@ bool QueuePair::progress(uint32_t requests, uint64_t bytes) {
   }
   HazardSlot* const hazards = threadHazardSlot();
   AccessRun run(hazards);
+  KeyTable::WindowRun windows(keys_);
   bytesLeft_ = bytes;
   prefetch(sent_, posted);
   prefetch(sent_ + 1, posted);
@@ -69,11 +72,13 @@ bool QueuePair::progress(uint32_t requests, uint64_t bytes) {
     }
     WcStatus status = WcStatus::WR_FLUSH_ERR;
     if (state() == QpState::RTS) {
-      status = hazards == nullptr ? WcStatus::LOC_QP_OP_ERR : execute(current_, run);
+      status = hazards == nullptr ? WcStatus::LOC_QP_OP_ERR : execute(current_, run, windows);
     }
     if (status != WcStatus::SUCCESS) run.end();
     if (status == UNDER_WAY) continue;
     moved_ = 0;
+    if (status == WcStatus::SUCCESS && (current_.sendFlags & send_flag::SIGNALED) == 0) continue;
+    windows.end();
     if (status != WcStatus::SUCCESS && status != WcStatus::WR_FLUSH_ERR) {
       if (fromResponder(status)) {
         const uint32_t key = current_.opcode == Opcode::SEND_WITH_INV ? current_.imm : current_.rkey;
@@ -82,8 +87,9 @@ bool QueuePair::progress(uint32_t requests, uint64_t bytes) {
       }
       fail();
     }
-    if (status != WcStatus::SUCCESS || (current_.sendFlags & send_flag::SIGNALED) != 0) complete(current_, status);
+    complete(current_, status);
   }
+  windows.end();
   sendRing.nicCounter().store(sent_ - (moved_ > 0 ? 1 : 0), std::memory_order_release);
   return true;
 }
@@ -93,9 +99,7 @@ bool QueuePair::progress(uint32_t requests, uint64_t bytes) {
 void QueuePair::prefetch(uint32_t request, uint32_t posted) const {
   if (static_cast<int32_t>(posted - request) <= 0 || state() != QpState::RTS || peer_ == nullptr) return;
   const Wqe& next = *sendRing.entry(request);
-  if (next.opcode != Opcode::BIND_MW && next.opcode != Opcode::LOCAL_INV) {
-    peerKeys_->prefetch(next.rkey, next.remoteAddr, next.length);
-  }
+  if (!isWindowWork(next.opcode)) peerKeys_->prefetch(next.rkey, next.remoteAddr, next.length);
 }
 
 void QueuePair::complete(const Wqe& wqe, WcStatus status) {
@@ -129,7 +133,13 @@ WcStatus QueuePair::takePeersReceive(AccessRun& run, RecvWqe& into) {
   return peer_->receives->take(into) ? WcStatus::SUCCESS : WcStatus::RNR_RETRY_EXC_ERR;
 }
 
-WcStatus QueuePair::execute(const Wqe& wqe, AccessRun& run) {
+WcStatus QueuePair::execute(const Wqe& wqe, AccessRun& run, KeyTable::WindowRun& windows) {
+  // What ends keys waits for hazards, this thread's too; and what comes after window work finds it done.
+  if (isWindowWork(wqe.opcode)) {
+    run.end();
+  } else {
+    windows.end();
+  }
   if ((wqe.sendFlags & send_flag::INLINE) != 0 && (!takesInline(wqe.opcode) || wqe.length > WQE_INLINE_BYTES)) {
     return WcStatus::LOC_QP_OP_ERR;
   }
@@ -142,18 +152,6 @@ WcStatus QueuePair::execute(const Wqe& wqe, AccessRun& run) {
     case Opcode::CMP_AND_SWP:
     case Opcode::FETCH_AND_ADD:
       return atomic(wqe, run);
-    default: {
-      // A message completes elsewhere, and what ends keys waits for hazards: this thread's, too.
-      run.end();
-      const WcStatus status = executeAlone(wqe, run);
-      run.end();
-      return status;
-    }
-  }
-}
-
-WcStatus QueuePair::executeAlone(const Wqe& wqe, AccessRun& run) {
-  switch (wqe.opcode) {
     case Opcode::RDMA_WRITE_WITH_IMM:
       return writeWithImm(wqe, run);
     case Opcode::SEND:
@@ -161,11 +159,11 @@ WcStatus QueuePair::executeAlone(const Wqe& wqe, AccessRun& run) {
     case Opcode::SEND_WITH_INV:
       return send(wqe, run);
     case Opcode::BIND_MW:
-      return keys_.bind(pdNumber_, wqe.rkey, wqe.lkey, wqe.remoteAddr, wqe.compareAdd, wqe.bindAccess)
+      return windows.bind(pdNumber_, wqe.rkey, wqe.lkey, wqe.remoteAddr, wqe.compareAdd, wqe.bindAccess)
                  ? WcStatus::SUCCESS
                  : WcStatus::MW_BIND_ERR;
     case Opcode::LOCAL_INV:
-      return keys_.invalidate(pdNumber_, wqe.rkey) ? WcStatus::SUCCESS : WcStatus::LOC_QP_OP_ERR;
+      return windows.invalidate(pdNumber_, wqe.rkey) ? WcStatus::SUCCESS : WcStatus::LOC_QP_OP_ERR;
     default:
       return WcStatus::LOC_QP_OP_ERR;
   }
@@ -274,6 +272,7 @@ WcStatus QueuePair::send(const Wqe& wqe, AccessRun& run) {
     flags = wc_flag::WITH_INV;
   }
   peer_->completeReceive(receive, WcStatus::SUCCESS, wqe, flags);
+  run.count(wqe.length);
   return WcStatus::SUCCESS;
 }
 
@@ -284,6 +283,7 @@ WcStatus QueuePair::writeWithImm(const Wqe& wqe, AccessRun& run) {
   const WcStatus taken = takePeersReceive(run, receive);
   if (taken != WcStatus::SUCCESS) return taken;
   peer_->completeReceive(receive, WcStatus::SUCCESS, wqe, wc_flag::WITH_IMM);
+  run.count(0);
   return WcStatus::SUCCESS;
 }
 

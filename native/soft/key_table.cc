@@ -116,23 +116,47 @@ void KeyTable::give(uint32_t index) {
   if (index < used_) free_.push_back(index);
 }
 
-void KeyTable::revoke(KeyEntry& entry) {
+void KeyTable::WindowRun::begin() {
+  if (requests_++ == MOST) end();
+  if (begun_) return;
+  table_.mutex_.lock();
+  begun_ = true;
+  requests_ = 1;
+}
+
+void KeyTable::WindowRun::end() {
+  if (!begun_) return;
+  settle();
+  table_.mutex_.unlock();
+  begun_ = false;
+}
+
+void KeyTable::WindowRun::kill(KeyEntry& entry) {
   entry.live.store(0, std::memory_order_seq_cst);
+  killed_[killedCount_++] = &entry;
+}
+
+bool KeyTable::WindowRun::isUnsettled(const KeyEntry* entry) const {
+  return entry != nullptr && std::find(killed_, killed_ + killedCount_, entry) != killed_ + killedCount_;
+}
+
+void KeyTable::WindowRun::settle() {
+  if (killedCount_ == 0) return;
   const uint32_t count = slotsInUse.load(std::memory_order_seq_cst);
   for (uint32_t i = 0; i < count; i++) {
     Backoff backoff;
-    while (slots[i].remote.load(std::memory_order_seq_cst) == &entry ||
-           slots[i].local.load(std::memory_order_seq_cst) == &entry) {
+    while (isUnsettled(slots[i].remote.load(std::memory_order_seq_cst)) ||
+           isUnsettled(slots[i].local.load(std::memory_order_seq_cst))) {
       backoff.pause();
     }
   }
+  killedCount_ = 0;
 }
 
-void KeyTable::unbind(KeyEntry& window) {
+void KeyTable::WindowRun::unbind(KeyEntry& window) {
   if (window.live.load(std::memory_order_relaxed) == 0) return;
-  revoke(window);
-  find(window.region)->windows--;
-  window.memory.reset();
+  kill(window);
+  table_.find(window.region)->windows--;
 }
 
 void KeyTable::openRegion(KeyEntry& entry, uint32_t key, const RegionRecord& region) {
@@ -166,13 +190,15 @@ void KeyTable::addWindowAt(uint32_t keyBase, uint32_t pd) {
 }
 
 void KeyTable::removeRegion(uint32_t pd, uint32_t key) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  WindowRun run(*this);
+  run.begin();
   KeyEntry* entry = find(key >> KEY_TAG_BITS);
   if (entry == nullptr || entry->kind != KeyEntry::Kind::Region || entry->pd != pd || entry->tag != (key & 0xff)) {
     throw VerbsError(VerbsError::Kind::Closed, "the region is closed");
   }
   if (entry->windows > 0) throw VerbsError(VerbsError::Kind::Busy, "windows are bound to the region");
-  revoke(*entry);
+  run.kill(*entry);
+  run.settle();
   give(key >> KEY_TAG_BITS);
 }
 
@@ -184,20 +210,22 @@ uint32_t KeyTable::addWindow(uint32_t pd) {
 }
 
 void KeyTable::removeWindow(uint32_t pd, uint32_t keyBase) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  WindowRun run(*this);
+  run.begin();
   KeyEntry* entry = find(keyBase >> KEY_TAG_BITS);
   if (entry == nullptr || entry->kind != KeyEntry::Kind::Window || entry->pd != pd) {
     throw VerbsError(VerbsError::Kind::Closed, "the window is closed");
   }
-  unbind(*entry);
+  run.unbind(*entry);
+  run.settle();
   give(keyBase >> KEY_TAG_BITS);
 }
 
-bool KeyTable::bind(uint32_t pd, uint32_t rkey, uint32_t regionKey, uint64_t start, uint64_t length,
-                    uint32_t rights) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  KeyEntry* window = find(rkey >> KEY_TAG_BITS);
-  KeyEntry* region = find(regionKey >> KEY_TAG_BITS);
+bool KeyTable::WindowRun::bind(uint32_t pd, uint32_t rkey, uint32_t regionKey, uint64_t start, uint64_t length,
+                               uint32_t rights) {
+  begin();
+  KeyEntry* window = table_.find(rkey >> KEY_TAG_BITS);
+  KeyEntry* region = table_.find(regionKey >> KEY_TAG_BITS);
   const uint8_t tag = static_cast<uint8_t>(rkey);
   if (window == nullptr || window->kind != KeyEntry::Kind::Window || window->pd != pd || window->tag == tag) return false;
   if (region == nullptr || region->kind != KeyEntry::Kind::Region || region->pd != pd ||
@@ -214,21 +242,23 @@ bool KeyTable::bind(uint32_t pd, uint32_t rkey, uint32_t regionKey, uint64_t sta
     return false;
   }
   unbind(*window);
+  // Its fields change only while it is in no slot.
+  if (isUnsettled(window)) settle();
   window->tag = tag;
   window->start.store(start, std::memory_order_relaxed);
   window->length = length;
   window->base.store(region->base.load(std::memory_order_relaxed) + (start - regionStart), std::memory_order_relaxed);
   window->access = rights;
   window->region = regionKey >> KEY_TAG_BITS;
-  window->memory = region->memory;
   region->windows++;
-  window->live.store(KeyEntry::LIVE | rkey, std::memory_order_seq_cst);
+  // Who sees the key sees the fields. The order of this and what other threads do matters to nobody: nobody has the key yet.
+  window->live.store(KeyEntry::LIVE | rkey, std::memory_order_release);
   return true;
 }
 
-bool KeyTable::invalidate(uint32_t pd, uint32_t rkey) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  KeyEntry* window = find(rkey >> KEY_TAG_BITS);
+bool KeyTable::WindowRun::invalidate(uint32_t pd, uint32_t rkey) {
+  begin();
+  KeyEntry* window = table_.find(rkey >> KEY_TAG_BITS);
   if (window == nullptr || window->kind != KeyEntry::Kind::Window || window->pd != pd ||
       window->live.load(std::memory_order_relaxed) != (KeyEntry::LIVE | rkey)) {
     return false;
@@ -241,18 +271,6 @@ bool KeyTable::isOf(uint32_t pd, uint32_t key) {
   std::lock_guard<std::mutex> lock(mutex_);
   const KeyEntry* entry = find(key >> KEY_TAG_BITS);
   return entry != nullptr && entry->kind != KeyEntry::Kind::Free && entry->pd == pd;
-}
-
-uint8_t* KeyTable::resolve(std::atomic<const KeyEntry*>& hazard, uint32_t key, uint32_t pd, uint64_t address,
-                           uint64_t length, uint32_t need) const {
-  const KeyEntry* entry = find(key >> KEY_TAG_BITS);
-  if (entry == nullptr) return nullptr;
-  if (hazard.load(std::memory_order_relaxed) != entry) hazard.store(entry, std::memory_order_seq_cst);
-  if (entry->live.load(std::memory_order_seq_cst) != (KeyEntry::LIVE | key)) return nullptr;
-  if (entry->pd != pd || (entry->access & need) != need) return nullptr;
-  const uint64_t start = entry->start.load(std::memory_order_relaxed);
-  if (address < start || length > entry->length || address - start > entry->length - length) return nullptr;
-  return entry->base.load(std::memory_order_relaxed) + (address - start);
 }
 
 }  // namespace rnic

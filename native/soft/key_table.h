@@ -1,8 +1,9 @@
 // The keys of a device, and how an access and the end of a permission meet.
 //
-// Invariant: when revoke() has returned, no access under the old key touches memory any more.
+// Invariant: when a revocation has ended, no access under the old key touches memory any more.
 // An accessor publishes the entry in a hazard slot of its thread, then looks whether the key is live, then copies, then
-// clears the slot. A revoker makes the key dead, then waits until no slot holds the entry. All of these are sequentially
+// clears the slot. A revoker makes the key dead, then waits until no slot holds the entry; for several keys at once, if
+// it makes them all dead first: to look at the slots of threads on other cores is dear. All of these are sequentially
 // consistent, so either the accessor sees the dead key, or the revoker sees the slot and waits; also if the slot has held
 // the entry since an access before. For the same reason the
 // fields of an entry, written only while it is dead and in no slot, are never read half old and half new.
@@ -45,8 +46,8 @@ struct KeyEntry {
   Kind kind = Kind::Free;
   uint8_t tag = 0;           // of the last key
   uint32_t windows = 0;      // region: windows bound to it
-  uint32_t region = 0;       // bound window: index of its region
-  std::shared_ptr<HostMemory> memory;
+  uint32_t region = 0;       // bound window: index of its region, which has the memory and outlives the binding
+  std::shared_ptr<HostMemory> memory;  // of a region
 };
 
 // What the threads that execute work requests are accessing.
@@ -64,7 +65,7 @@ struct alignas(64) HazardSlot {
 // The accesses of a thread that follow each other under one publication: the next one to the same key finds its hazard in
 // place and only looks whether the key is still live, two loads. To publish is a locked instruction. A run ends with the
 // first access that fails, before anything that takes a lock or waits for hazards, and after a few accesses or a long one:
-// nobody waits for it much longer than for a single access.
+// nobody waits for it much longer than for a single access. Messages are such accesses too.
 class AccessRun {
  public:
   explicit AccessRun(HazardSlot* slot) : slot_(slot) {}
@@ -74,7 +75,9 @@ class AccessRun {
 
   std::atomic<const KeyEntry*>& remote() const { return slot_->remote; }
   std::atomic<const KeyEntry*>& local() const { return slot_->local; }
-  void announceMessage() const { slot_->arriving.store(true, std::memory_order_seq_cst); }
+  void announceMessage() const {
+    if (!slot_->arriving.load(std::memory_order_relaxed)) slot_->arriving.store(true, std::memory_order_seq_cst);
+  }
   // An access of so many bytes is over.
   void count(uint64_t bytes) {
     if (++accesses_ == MOST || bytes > LONG) end();
@@ -124,9 +127,41 @@ class KeyTable {
   uint32_t addWindow(uint32_t pd);
   void removeWindow(uint32_t pd, uint32_t keyBase);
 
-  // The work requests.
-  bool bind(uint32_t pd, uint32_t rkey, uint32_t regionKey, uint64_t start, uint64_t length, uint32_t access);
-  bool invalidate(uint32_t pd, uint32_t rkey);
+  // Work requests on windows, one after the other, under one lock and with one wait for accesses at the end. What ends
+  // keys waits for hazards, so this thread must have published none.
+  class WindowRun {
+   public:
+    explicit WindowRun(KeyTable& table) : table_(table) {}
+    ~WindowRun() { end(); }
+    WindowRun(const WindowRun&) = delete;
+    WindowRun& operator=(const WindowRun&) = delete;
+
+    bool bind(uint32_t pd, uint32_t rkey, uint32_t regionKey, uint64_t start, uint64_t length, uint32_t access);
+    bool invalidate(uint32_t pd, uint32_t rkey);
+    // When this has returned the keys that were ended are. Nobody may hear of it before.
+    void end();
+
+   private:
+    friend class KeyTable;
+    static constexpr uint32_t MOST = 32;
+    void begin();
+    void kill(KeyEntry& entry);
+    void unbind(KeyEntry& window);
+    // Wait for the accesses under the keys that were killed.
+    void settle();
+    bool isUnsettled(const KeyEntry* entry) const;
+
+    KeyTable& table_;
+    bool begun_ = false;
+    uint32_t requests_ = 0;
+    uint32_t killedCount_ = 0;
+    const KeyEntry* killed_[MOST];
+  };
+  // A run of one.
+  bool bind(uint32_t pd, uint32_t rkey, uint32_t regionKey, uint64_t start, uint64_t length, uint32_t access) {
+    return WindowRun(*this).bind(pd, rkey, regionKey, start, length, access);
+  }
+  bool invalidate(uint32_t pd, uint32_t rkey) { return WindowRun(*this).invalidate(pd, rkey); }
 
   // Whether the key's index is a region's or a window's of this domain; the tag may be an old one.
   bool isOf(uint32_t pd, uint32_t key);
@@ -144,7 +179,16 @@ class KeyTable {
   // Where [address, address + length) is, if `key` admits `need` there to `pd`; nullptr else. The memory stays valid
   // until the caller clears the hazard, which it does in any case.
   uint8_t* resolve(std::atomic<const KeyEntry*>& hazard, uint32_t key, uint32_t pd, uint64_t address, uint64_t length,
-                   uint32_t need) const;
+                   uint32_t need) const {
+    const KeyEntry* entry = find(key >> KEY_TAG_BITS);
+    if (entry == nullptr) return nullptr;
+    if (hazard.load(std::memory_order_relaxed) != entry) hazard.store(entry, std::memory_order_seq_cst);
+    if (entry->live.load(std::memory_order_seq_cst) != (KeyEntry::LIVE | key)) return nullptr;
+    if (entry->pd != pd || (entry->access & need) != need) return nullptr;
+    const uint64_t start = entry->start.load(std::memory_order_relaxed);
+    if (address < start || length > entry->length || address - start > entry->length - length) return nullptr;
+    return entry->base.load(std::memory_order_relaxed) + (address - start);
+  }
 
  private:
   static constexpr uint32_t CHUNK_BITS = 12;
@@ -162,8 +206,6 @@ class KeyTable {
   KeyEntry& makeEntry(uint32_t index);
   static void openRegion(KeyEntry& entry, uint32_t key, const RegionRecord& region);
   void give(uint32_t index);
-  void revoke(KeyEntry& entry);
-  void unbind(KeyEntry& window);
 
   const uint32_t maxRegions_;
   const uint32_t maxWindows_;

@@ -1,5 +1,6 @@
 import { addon } from '../addon.js';
 import type { QueuePair } from '../contract.js';
+import { LOADS_IN_ORDER } from '../loads.js';
 import { ReceiveRing } from '../receive-ring.js';
 import { ALL_REMOTE, SendRing } from '../send-ring.js';
 import { QpState, RingLayout } from '../verbs.js';
@@ -63,7 +64,7 @@ export class SoftQueuePair extends SendRing implements QueuePair {
   postRecv(wrId: number, localAddr: number, lkey: number, length: number): boolean {
     if (this.receives === undefined || !this.receives.post(wrId, localAddr, lkey, length)) return false;
     // A pair that fails flushes what it sees: either it has seen this buffer, or its state is seen here.
-    if (Atomics.load(this.send, STATE) === QpState.ERR) this.ring();
+    if ((LOADS_IN_ORDER ? this.send[STATE] : Atomics.load(this.send, STATE)) === QpState.ERR) this.ring();
     return true;
   }
 

@@ -116,8 +116,7 @@ class QueuePair {
   // Unless it was reset since it had this word.
   void failIfStill(uint64_t word);
   void reset();
-  WcStatus execute(const Wqe& wqe, AccessRun& run);
-  WcStatus executeAlone(const Wqe& wqe, AccessRun& run);
+  WcStatus execute(const Wqe& wqe, AccessRun& run, KeyTable::WindowRun& windows);
   WcStatus transfer(const Wqe& wqe, AccessRun& run, bool isRead);
   WcStatus atomic(const Wqe& wqe, AccessRun& run);
   WcStatus send(const Wqe& wqe, AccessRun& run);

@@ -1,6 +1,5 @@
 #include "receive_queue.h"
 
-#include <cstring>
 #include <mutex>
 
 #include "error.h"
@@ -19,15 +18,6 @@ ReceiveQueue::ReceiveQueue(Ring<RecvWqe> buffers, std::shared_ptr<ProtectionDoma
 void ReceiveQueue::close() {
   pd_->users--;
   pd_->device->srqs--;
-}
-
-bool ReceiveQueue::take(RecvWqe& into) {
-  std::lock_guard<SpinLock> lock(lock_);
-  if (available() - 1 >= ring.depth()) return false;
-  std::memcpy(&into, ring.entry(taken_), sizeof into);
-  into.index = taken_;
-  ring.nicCounter().store(++taken_, std::memory_order_release);
-  return true;
 }
 
 bool ReceiveQueue::hasAny() {

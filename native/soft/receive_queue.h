@@ -1,7 +1,9 @@
 #pragma once
 
 #include <atomic>
+#include <cstring>
 #include <memory>
+#include <mutex>
 
 #include "device.h"
 #include "ring.h"
@@ -23,7 +25,14 @@ class ReceiveQueue {
   // No longer count as a user of the domain: the owner of a shared one is done with it.
   void close();
 
-  bool take(RecvWqe& into);
+  bool take(RecvWqe& into) {
+    std::lock_guard<SpinLock> lock(lock_);
+    if (available() - 1 >= ring.depth()) return false;
+    std::memcpy(&into, ring.entry(taken_), sizeof into);
+    into.index = taken_;
+    ring.nicCounter().store(++taken_, std::memory_order_release);
+    return true;
+  }
   bool hasAny();
   // Forget what is posted.
   void drop();

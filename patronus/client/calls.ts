@@ -26,6 +26,8 @@ export class Calls {
   private readonly qp: QueuePair;
   private readonly recvCq: CompletionQueue;
   private readonly words: Uint32Array;
+  /** The same memory. */
+  private readonly longs: Float64Array;
   private readonly lkey: number;
   private readonly underWay: (Call | undefined)[] = new Array<Call | undefined>(MAX_CALLS).fill(undefined);
   private readonly freeSlots: number[] = [];
@@ -38,6 +40,7 @@ export class Calls {
     this.qp = qp;
     this.recvCq = recvCq;
     this.words = words;
+    this.longs = new Float64Array(words.buffer, words.byteOffset, words.length / 2);
     this.lkey = lkey;
     for (let slot = 0; slot < MAX_CALLS; slot++) {
       this.freeSlots.push(slot);
@@ -118,7 +121,7 @@ export class Calls {
     const slot = this.freeSlots.pop()!;
     const at = slot * MESSAGE_WORDS;
     this.underWay[slot] = call;
-    clearMessage(this.words, at);
+    clearMessage(this.longs, slot);
     call.fill(this.words, at);
     this.sequence = (this.sequence + 1) & 0x3ffffff;
     this.words[at + Word.REQUEST_ID] = ((this.sequence << 5) | slot) >>> 0;

@@ -211,9 +211,10 @@ export class DataPath {
   private fail(pair: DataPair, batch: OperationBatch, status: number, executed: number): void {
     const first = !pair.out;
     if (first) {
-      this.takeOut(pair);
+      const replaced = this.takeOut(pair);
       this.host.watch();
-      pair.returning = this.rebuild(pair);
+      // With a spare in service nobody waits for this pair: who hears of the fault goes on first.
+      pair.returning = replaced ? this.rebuildLater(pair) : this.rebuild(pair);
     }
     if (status === WcStatus.REM_ACCESS_ERR) batch.complete(RetCode.RdmaProtectionErr, executed);
     // Behind another batch's fault: nothing of this one was executed, so it goes over the next pair.
@@ -224,10 +225,12 @@ export class DataPath {
     else batch.complete(RetCode.RdmaExecutionErr, executed);
   }
 
-  private takeOut(pair: DataPair): void {
+  /** Returns whether another pair is in service. */
+  private takeOut(pair: DataPair): boolean {
     pair.out = true;
     const spare = this.pairs.find((other) => !other.out);
     if (spare !== undefined) this.inService = spare.index;
+    return spare !== undefined;
   }
 
   /** Let what is under way on a pair end, and cycle it. */
@@ -242,7 +245,14 @@ export class DataPath {
     if (this.lost) throw new PatronusError(PatronusErrorCode.DISCONNECTED, 'the connection ended meanwhile');
   }
 
+  /** In the next turn of the event loop, by which the node's answer is awaited anyway. */
+  private async rebuildLater(pair: DataPair): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve));
+    await this.rebuild(pair);
+  }
+
   private async rebuild(pair: DataPair): Promise<void> {
+    if (this.lost) return;
     try {
       if (pair.qp.state !== QpState.RTS) await this.drain(pair);
       if (this.lost) return;

@@ -52,6 +52,8 @@ export class ClientConnection {
   readonly control: QueuePair;
   readonly requests: Uint32Array;
   readonly replies: Uint32Array;
+  /** The same memory. */
+  readonly replyLongs: Float64Array;
   /** Windows that this batch unbinds, unless a lease of the same batch takes them over. */
   readonly unbinds: Int32Array;
   unbindCount = 0;
@@ -107,6 +109,11 @@ export class ClientConnection {
       const { buffer } = this.messages;
       this.requests = new Uint32Array(buffer, 0, MAX_REQUESTS * MESSAGE_WORDS);
       this.replies = new Uint32Array(buffer, MAX_REQUESTS * MESSAGE_BYTES, MAX_REQUESTS * MESSAGE_WORDS);
+      this.replyLongs = new Float64Array(
+        buffer,
+        MAX_REQUESTS * MESSAGE_BYTES,
+        MAX_REQUESTS * (MESSAGE_BYTES / 8),
+      );
       // Before the client can send: a message that finds no receive buffer breaks its pair.
       for (let number = 0; number < MAX_REQUESTS; number++) this.postReceive(number);
       link.accept([this.control, ...this.data]);

@@ -68,7 +68,7 @@ export class Requests {
     const first = connection.requests[at]!;
     const type = (first >>> 8) & 0xff;
     const reply = connection.replies;
-    clearMessage(reply, at);
+    clearMessage(connection.replyLongs, buffer);
     reply[at + Word.REQUEST_ID] = connection.requests[at + Word.REQUEST_ID]!;
     const wellFormed = byteLen === MESSAGE_BYTES && (first & 0xff) === WIRE_VERSION;
     const status = this.carryOut(connection, at, wellFormed ? type : 0, first >>> 16);

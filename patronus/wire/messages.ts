@@ -179,7 +179,15 @@ export function takeNumber(words: Uint32Array, at: number, into: Float64Array, i
   into[index] = high >= 0x200000 ? Number.NaN : high * TWO_32 + words[at]!;
 }
 
-export function clearMessage(words: Uint32Array, at: number): void {
-  // Sixteen stores: fill() is a call into C++.
-  for (let i = at; i < at + MESSAGE_WORDS; i++) words[i] = 0;
+/** Make a message all zero, in a view of 8-byte words. Eight stores: fill() is a call into C++, and a loop twice as slow. */
+export function clearMessage(longs: Float64Array, message: number): void {
+  const at = 8 * message;
+  longs[at] = 0;
+  longs[at + 1] = 0;
+  longs[at + 2] = 0;
+  longs[at + 3] = 0;
+  longs[at + 4] = 0;
+  longs[at + 5] = 0;
+  longs[at + 6] = 0;
+  longs[at + 7] = 0;
 }
