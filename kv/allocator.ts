@@ -122,7 +122,9 @@ export class Allocator {
     const reused = this.#free.take(units);
     if (reused >= 0) return reused;
     const size = units * UNIT_BYTES;
-    if (this.#bumpEnd - this.#bump < size) return -1;
+    // Small pieces of what was a large block hardly ever become one again, so small ones are cut from small ones.
+    if (this.#bumpEnd - this.#bump < size)
+      return this.#free.isPlenty ? this.#free.split(units, LARGE_UNITS) : -1;
     const fresh = this.#bump;
     this.#bump += size;
     return fresh;
@@ -135,7 +137,7 @@ export class Allocator {
       let offset = this.#take(units, client.now(), Number.POSITIVE_INFINITY);
       if (offset < 0) {
         await this.#adopt();
-        offset = this.#takeFromLarge(units);
+        offset = this.#takeFromFree(units);
       }
       if (offset < 0 && (await this.#addMemory(units * UNIT_BYTES)))
         offset = this.#take(units, client.now(), 0);
@@ -175,9 +177,18 @@ export class Allocator {
     );
   }
 
-  /** Cuts from what is free in large extents, before the node is asked for more. */
-  #takeFromLarge(units: number): number {
-    const large = this.#free.takeLargest(Math.max(units, LARGE_UNITS));
+  /**
+   * From what is free in other sizes, before the node is asked for more: neighbours are joined if it is time to, and large
+   * extents are cut.
+   */
+  #takeFromFree(units: number): number {
+    const free = this.#free;
+    if (free.isPlenty && free.isMergeDue && free.merge()) {
+      const offset = this.#take(units, 0, 0);
+      if (offset >= 0) return offset;
+    }
+    if (units >= LARGE_UNITS) return free.split(units);
+    const large = free.takeLargest(LARGE_UNITS);
     if (large === undefined) return -1;
     this.#use(large.offset, large.units * UNIT_BYTES);
     return this.#take(units, 0, 0);

@@ -2,6 +2,8 @@ import { UNIT_BYTES } from './layout.js';
 
 /** Blocks of up to this many units have a free list for each size; larger ones share lists in steps of 1/8. */
 const EXACT_UNITS = 255;
+/** 1 MiB. */
+const PLENTY_UNITS = 2 ** 20 / UNIT_BYTES;
 
 /** The units that a block of `units` is given: itself, or rounded up to the next class (at most 1/8 more). */
 export function classUnits(units: number): number {
@@ -23,12 +25,26 @@ export class FreeLists {
   freeUnits = 0;
   readonly #exact: number[][] = Array.from({ length: EXACT_UNITS + 1 }, () => []);
   readonly #large = new Map<number, number[]>();
-  /** Whether something was added since the last merge: without that another one finds nothing. */
-  #addedSinceMerge = false;
+  /** Added since the last merge: without that another one finds nothing. */
+  #addedUnits = 0;
 
   /** Any extent: it is cut into classes. */
   add(offset: number, units: number): void {
-    this.#addedSinceMerge = true;
+    this.#addedUnits += units;
+    this.#put(offset, units);
+  }
+
+  /** So much is free, though not in the sizes asked for, that it should be used before any more memory is. */
+  get isPlenty(): boolean {
+    return this.freeUnits >= PLENTY_UNITS;
+  }
+
+  /** Whether so much was added since the last merge that the work of another one, spread over that, is little. */
+  get isMergeDue(): boolean {
+    return this.#addedUnits * 2 >= this.freeUnits;
+  }
+
+  #put(offset: number, units: number): void {
     this.freeUnits += units;
     while (units > EXACT_UNITS) {
       const piece = classBelow(units);
@@ -47,9 +63,10 @@ export class FreeLists {
     return list.pop()!;
   }
 
-  /** As take(), but cuts it from a larger extent; the rest stays free. */
-  split(units: number): number {
+  /** As take(), but cuts it from the smallest extent that is larger, of less than `below` units; the rest stays free. */
+  split(units: number, below = Number.POSITIVE_INFINITY): number {
     for (let larger = units + 1; larger <= EXACT_UNITS; larger++) {
+      if (larger >= below) return -1;
       if (this.#exact[larger]!.length > 0) return this.#cut(larger, units);
     }
     let best = Number.POSITIVE_INFINITY;
@@ -69,7 +86,7 @@ export class FreeLists {
 
   /** Joins neighbouring extents, so that many small blocks can become a large one again. Whether it was worth trying. */
   merge(): boolean {
-    if (!this.#addedSinceMerge) return false;
+    if (this.#addedUnits === 0) return false;
     const extents: { offset: number; units: number }[] = [];
     this.#exact.forEach((list, units) => {
       for (const offset of list) extents.push({ offset, units });
@@ -84,12 +101,12 @@ export class FreeLists {
       if (open !== undefined && open.offset + open.units * UNIT_BYTES === extent.offset) {
         open.units += extent.units;
       } else {
-        if (open !== undefined) this.add(open.offset, open.units);
+        if (open !== undefined) this.#put(open.offset, open.units);
         open = extent;
       }
     }
-    if (open !== undefined) this.add(open.offset, open.units);
-    this.#addedSinceMerge = false;
+    if (open !== undefined) this.#put(open.offset, open.units);
+    this.#addedUnits = 0;
     return true;
   }
 
@@ -118,7 +135,7 @@ export class FreeLists {
 
   #cut(larger: number, units: number): number {
     const offset = this.take(larger);
-    this.add(offset + units * UNIT_BYTES, larger - units);
+    this.#put(offset + units * UNIT_BYTES, larger - units);
     return offset;
   }
 }

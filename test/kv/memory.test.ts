@@ -127,6 +127,24 @@ describe('allocator', () => {
     expect(await allocator.wait(classUnits(8000))).toBeGreaterThanOrEqual(0);
   });
 
+  test('blocks of random sizes that are replaced again and again do not take more and more memory', async () => {
+    const random = seeded(3);
+    const { node, allocator } = make(256 * 1024 * 1024);
+    const blocks: { offset: number; units: number }[] = [];
+    // 10,000 of 3 units in the middle, and 3,000 that rest: 2.6 MiB.
+    for (let i = 0; i < 600_000; i++) {
+      node.clockNs += TERM / 3000;
+      const units = classUnits(Math.ceil(random() * (random() < 0.002 ? 320 : 5)));
+      const taken = allocator.take(units, node.clockNs);
+      const block = { offset: taken >= 0 ? taken : await allocator.wait(units), units };
+      const index = Math.floor(random() * 10_000);
+      const old = blocks[index];
+      if (old !== undefined) allocator.retire(old.offset, old.units);
+      blocks[index] = block;
+    }
+    expect(node.allocatedBytes).toBeLessThanOrEqual(4 * 1024 * 1024);
+  });
+
   test('pieces not used yet come back when the client closes, or dies', async () => {
     const node = fakeNode(16 * 1024 * 1024);
     for (const end of ['close', 'die'] as const) {
