@@ -7,7 +7,7 @@ import {
   type PatronusClient,
 } from '../patronus/index.js';
 import { KvError, KvErrorCode } from './api.js';
-import { badTable, refusal, toKvError } from './errors.js';
+import { badTable, isBadTable, refusal, toKvError } from './errors.js';
 import {
   BUCKET_BYTES,
   BUCKET_HEADER,
@@ -99,15 +99,20 @@ async function create(
 ): Promise<void> {
   const { groups } = sizes;
   const subtables = 2 ** globalDepth;
-  // The leases of creating don't expire: they end below, or with this client.
-  const superblock = await grant(client, { offset: 0, size: SUPERBLOCK_BYTES });
+  // The leases of creating don't expire: they end below, or with this client. That of the superblock is a lock.
+  const superblock = await grant(
+    client,
+    { offset: 0, size: SUPERBLOCK_BYTES },
+    AcquireFlag.WithConflictDetect,
+  );
   let index: Lease | undefined;
   try {
-    await moveState(client, superblock, TableState.Empty, TableState.Creating);
+    await beginCreating(client, superblock);
     try {
       // One piece of memory: it is there as a whole or not at all.
       const directoryBytes = Math.ceil((subtables * DIRECTORY_ENTRY_BYTES) / UNIT_BYTES) * UNIT_BYTES;
-      index = await grant(client, { size: directoryBytes + subtables * subtableBytes(groups) });
+      const indexBytes = directoryBytes + subtables * subtableBytes(groups);
+      index = await grant(client, { size: indexBytes }, AcquireFlag.WithAllocation);
       if (index.offset % UNIT_BYTES !== 0) throw badTable('the memory node allocates at unaligned addresses');
       const directory = new Uint32Array(directoryBytes / 4);
       for (let i = 0; i < subtables; i++) {
@@ -126,6 +131,8 @@ async function create(
       head[SB_VERSION_OFFSET / 4 + 1] = randomInt(2 ** 15);
       // All but the word of the state.
       await write(client, superblock, SB_STATE_OFFSET + 8, head.slice(2));
+      // Until now it was this client's, and would have come back with its death.
+      expectOk(await client.keepAllocation(index), 'create');
       // Publishes everything above: openTable() looks at nothing before it sees this state.
       await moveState(client, superblock, TableState.Creating, TableState.Ready);
     } catch (error) {
@@ -142,12 +149,13 @@ async function create(
   }
 }
 
-/** The table outlives the client that creates it. */
-const ALLOCATE = AcquireFlag.WithAllocation | AcquireFlag.KeepAllocation;
-
-async function grant(client: PatronusClient, range: { offset?: number; size: number }): Promise<Lease> {
-  const flags = AcquireFlag.NoGc | (range.offset === undefined ? ALLOCATE : 0);
-  const { status, lease } = await client.getWlease({ ...range, termNs: 1, flags });
+async function grant(
+  client: PatronusClient,
+  range: { offset?: number; size: number },
+  flag: number,
+): Promise<Lease> {
+  const { status, lease } = await client.getWlease({ ...range, termNs: 1, flags: AcquireFlag.NoGc | flag });
+  if (status === AcquireStatus.LockedErr) throw taken();
   if (status === AcquireStatus.NoMem) {
     throw new KvError(KvErrorCode.NO_MEMORY, 'The index does not fit in the memory of the node');
   }
@@ -155,6 +163,23 @@ async function grant(client: PatronusClient, range: { offset?: number; size: num
     throw refusal('The memory node grants no lease', status);
   }
   return lease;
+}
+
+/** Who has the lock is the only one to create: if another client has begun, it is gone, and what it has written counts for nothing. */
+async function beginCreating(client: PatronusClient, superblock: Lease): Promise<void> {
+  try {
+    await moveState(client, superblock, TableState.Creating, TableState.Creating);
+  } catch (error) {
+    if (!isBadTable(error)) throw error;
+    await moveState(client, superblock, TableState.Empty, TableState.Creating);
+  }
+}
+
+function taken(): KvError {
+  return new KvError(
+    KvErrorCode.BAD_TABLE,
+    'The memory holds something already, or a table is being created',
+  );
 }
 
 /** The first word of a superblock is (layout version, state); all zero when the memory is fresh. */
@@ -165,10 +190,7 @@ async function moveState(client: PatronusClient, lease: Lease, from: number, to:
     const status = await client.cas(lease, buffer, SB_STATE_OFFSET, versionOf(from), from, versionOf(to), to);
     expectOk(status, 'create');
     if (buffer.words[0] !== versionOf(from) || buffer.words[1] !== from) {
-      throw new KvError(
-        KvErrorCode.BAD_TABLE,
-        'The memory holds something already, or a table is being created',
-      );
+      throw taken();
     }
   } finally {
     client.putRdmaBuffer(buffer);

@@ -443,7 +443,11 @@ export class FakeClient implements PatronusClient {
 
   async getWlease(request: AcquireRequest): Promise<AcquireResult> {
     if (this.scheduler !== undefined || this.dead) await this.#message();
-    return this.node.acquire(request, true);
+    const result = this.node.acquire(request, true);
+    const { flags = 0 } = request;
+    const isMine = flags & AcquireFlag.WithAllocation && !(flags & AcquireFlag.KeepAllocation);
+    if (isMine && result.lease !== undefined) this.#unkept.add(result.lease.offset);
+    return result;
   }
 
   async readLease(request: AcquireRequest): Promise<Lease> {
@@ -460,8 +464,10 @@ export class FakeClient implements PatronusClient {
     if (!held.live) return RetCode.NotFound;
     held.ended = true;
     this.node.liveLeases.delete(held);
-    if (flags & ModifyFlag.WithDeallocation && !this.node.allocated.delete(held.offset))
-      return RetCode.Invalid;
+    if (flags & ModifyFlag.WithDeallocation) {
+      this.#unkept.delete(held.offset);
+      if (!this.node.allocated.delete(held.offset)) return RetCode.Invalid;
+    }
     return RetCode.Ok;
   }
 

@@ -149,6 +149,80 @@ describe('large values', () => {
   });
 });
 
+describe('making a table', () => {
+  const INDEX_BYTES = 256 * 1024;
+
+  /** The client, but at its n-th call of those it is gone: before the node gets it, or after. */
+  function dyingAt(client: PatronusClient, step: number, after: boolean): PatronusClient {
+    let calls = 0;
+    return new Proxy(client, {
+      get(target, name) {
+        const member: unknown = Reflect.get(target, name, target);
+        if (typeof member !== 'function') return member;
+        if (!['getWlease', 'cas', 'write', 'keepAllocation', 'relinquish'].includes(String(name)))
+          return member.bind(target);
+        return async (...args: unknown[]) => {
+          const dies = ++calls >= step;
+          if (dies && !after) await target.close();
+          const result: unknown = await member.apply(target, args);
+          if (!dies) return result;
+          await target.close();
+          throw new Error('gone');
+        };
+      },
+    });
+  }
+
+  test.each(['before', 'after'])(
+    'a client that dies %s any step of it leaves nothing in the way',
+    async (when) => {
+      const leaks: number[] = [];
+      for (let step = 1, died = true; died; step++) {
+        const node = await startNode(4 * 1024 * 1024);
+        await createTable(dyingAt(await connect(node), step, when === 'after')).then(
+          () => {
+            died = false;
+          },
+          () => undefined,
+        );
+        const next = await connect(node);
+        for (let made = false; !made; ) {
+          // The node may not have noticed yet that the first one is gone. And that may have been ready.
+          made = await createTable(next).then(
+            () => true,
+            (error: { code: string }) => {
+              expect(error.code).toBe('ERR_KV_BAD_TABLE');
+              return openTable(next).then(
+                (kv) => kv.close().then(() => true),
+                () => false,
+              );
+            },
+          );
+        }
+        if (node.stats().allocatedBytes >= 2 * INDEX_BYTES) leaks.push(step);
+        const kv = await openTable(next);
+        await kv.put(bytesOf('key'), bytesOf('value'));
+        expect(textOf(await kv.get(bytesOf('key')))).toBe('value');
+        await kv.close();
+        for (const close of closers.splice(0).reverse()) await close();
+      }
+      // Only between the call that makes the memory stay and the one that publishes the table.
+      expect(leaks.length).toBeLessThanOrEqual(1);
+    },
+  );
+
+  test('whoever comes second while it is made is told so', async () => {
+    const node = await startNode();
+    const first = await connect(node);
+    const second = await connect(node);
+    const results = await Promise.allSettled([createTable(first), createTable(second)]);
+    expect(results.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
+    const kv = await openTable(second);
+    expect(await kv.get(bytesOf('key'))).toBeUndefined();
+    await kv.close();
+  });
+});
+
 describe('on a memory node', () => {
   test.each([2, 3])('with %i directories: index and values lie in all of them', async (directories) => {
     const node = await PatronusNode.start({ leaseBytes: 65536, allocBytes: 4 * 1024 * 1024, directories });
