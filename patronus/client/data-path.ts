@@ -235,7 +235,8 @@ export class DataPath {
 
   /** Let what is under way on a pair end, and cycle it. */
   private async cycle(pair: DataPair): Promise<void> {
-    await pair.returning;
+    // The others too: then there is a spare to do its work, if there ever is.
+    for (const each of this.pairs) await each.returning;
     this.takeOut(pair);
     while (pair.underWay > 0 && pair.returning === undefined && !this.lost) {
       await new Promise((resolve) => setImmediate(resolve));

@@ -5,7 +5,7 @@ import { AcquireFlag, type Lease, Patronus, PatronusNode, RetCode, RwFlag } from
 import { until } from './until.js';
 
 const RANGE = { offset: 0, size: 64 };
-const UNIT_NS = 60e6;
+const UNIT_NS = 150e6;
 
 let node: PatronusNode;
 let client: Patronus;
@@ -110,10 +110,10 @@ test('a header that belongs to another lease by now is left alone', async () => 
 });
 
 test('by the way: for as long as it is used, by doubling steps, no longer', async () => {
-  const lease = await client.writeLease({ ...RANGE, termNs: 60e6 });
+  const lease = await client.writeLease({ ...RANGE, termNs: 150e6 });
   const first = lease.deadlineNs;
   const buffer = client.getRdmaBuffer(64);
-  while (client.now() < first + 200e6) {
+  while (client.now() < first + 400e6) {
     expect(await client.write(lease, buffer, 8, 0, RwFlag.WithAutoExtend)).toBe(RetCode.Ok);
     await new Promise((resolve) => setImmediate(resolve));
   }

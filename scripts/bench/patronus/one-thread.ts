@@ -1,5 +1,5 @@
 import { nowNs, openDevice } from '../../../native/index.js';
-import { Patronus } from '../../../patronus/index.js';
+import { type ConnectOptions, Patronus } from '../../../patronus/index.js';
 import { Directory } from '../../../patronus/memory-node/directory.js';
 import { STATS_LENGTH, StatIndex } from '../../../patronus/memory-node/stats.js';
 import { RIG_OPTIONS } from './directory-rig.js';
@@ -20,9 +20,9 @@ export class OneThread {
   readonly client: Patronus;
   private readonly drive: Drive;
 
-  static async start(): Promise<OneThread> {
+  static async start(client: ConnectOptions = {}): Promise<OneThread> {
     const drive = new Drive();
-    return new OneThread(await Patronus.connect({ endpoints: [drive.address] }), drive);
+    return new OneThread(await Patronus.connect({ endpoints: [drive.address], ...client }), drive);
   }
 
   private constructor(client: Patronus, drive: Drive) {

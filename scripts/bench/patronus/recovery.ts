@@ -1,36 +1,56 @@
-import { type Lease, RetCode } from '../../../patronus/index.js';
+import { type Lease, type Patronus, RetCode } from '../../../patronus/index.js';
 import { type Comparison, median } from '../report.js';
 import { type BenchSettings, type Contender, compare } from '../runner.js';
-import { expectOk, longLease, Sides, withSides } from './sides.js';
+import { OneThread } from './one-thread.js';
+import { expectOk, Sides, withSides } from './sides.js';
 
 const SIZE = 64;
+const TERM_NS = 3600e9;
 
 /** From a refused access to the end of the next one: the queue pair broken meanwhile, with and without a spare for it. */
-export function benchRecovery(settings: BenchSettings): Promise<Comparison> {
-  return withSides([Sides.start({}, { spares: 0 }), Sides.start({}, { spares: 1 })], async (slow, fast) => {
-    const contenders = [await contender('slow: rebuilt', slow), await contender('fast: a spare', fast)];
-    return compare('recoveries per second, one at a time', contenders, settings);
-  });
+export async function benchRecovery(settings: BenchSettings): Promise<Comparison[]> {
+  const threads = await withSides(
+    [Sides.start({}, { spares: 0 }), Sides.start({}, { spares: 1 })],
+    (slow, fast) =>
+      compareRecoveries('recoveries per second, one at a time', slow.client, fast.client, settings),
+  );
+  const sides = [await OneThread.start({ spares: 0 }), await OneThread.start({ spares: 1 })] as const;
+  try {
+    const title = 'the same with the memory node on the same thread, in turns: nobody waits for a processor';
+    return [threads, await compareRecoveries(title, sides[0].client, sides[1].client, settings)];
+  } finally {
+    for (const side of sides) await side.close();
+  }
 }
 
-async function contender(name: string, sides: Sides): Promise<Contender> {
-  const lease = await longLease(sides, SIZE);
+async function compareRecoveries(
+  title: string,
+  slow: Patronus,
+  fast: Patronus,
+  settings: BenchSettings,
+): Promise<Comparison> {
+  const contenders = [await contender('slow: rebuilt', slow), await contender('fast: a spare', fast)];
+  return compare(title, contenders, settings);
+}
+
+async function contender(name: string, client: Patronus): Promise<Contender> {
+  const lease = await client.writeLease({ offset: 0, size: SIZE, termNs: TERM_NS });
   return {
     name,
     run: async (seconds) => {
       const takenNs: number[] = [];
       const endMs = performance.now() + seconds * 1000;
       while (performance.now() < endMs) {
-        takenNs.push(await recover(sides, lease));
+        takenNs.push(await recover(client, lease));
         // The spare is on its way back: wait for it, as faults come one at a time.
-        await sides.client.reinitialise();
+        await client.reinitialise();
       }
       return 1e9 / median(takenNs);
     },
   };
 }
 
-async function recover({ client }: Sides, lease: Lease): Promise<number> {
+async function recover(client: Patronus, lease: Lease): Promise<number> {
   const buffer = client.getRdmaBuffer(SIZE);
   const begun = client.now();
   const refused = await client.read(lease, buffer, SIZE, SIZE);
