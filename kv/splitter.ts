@@ -34,9 +34,12 @@ export class Splitter {
     return this.#advance(subtable, true);
   }
 
-  /** The subtable will soon have no room: splits it while nobody needs to wait for that. A failure is for those who have to. */
+  /**
+   * The subtable will soon have no room: splits it while nobody needs to wait for that, unless there is a split to be made already:
+   * those who need one don't wait for a row of others. A failure is for them, too.
+   */
   growAhead(subtable: Subtable): void {
-    if (this.#onlyWhenFull || this.#running.has(subtable.offset)) return;
+    if (this.#onlyWhenFull || this.#running.size > 0) return;
     this.#advance(subtable, true).catch(() => {
       this.#onlyWhenFull = true;
     });
