@@ -84,9 +84,9 @@ export interface KvStats {
   readonly splits: number;
   /** Operations begun again: a lost race, an ended lease. */
   readonly retries: number;
-  /** Leases acquired again because their term was running out. */
+  /** Leases acquired again: their term was running out or had ended, or the NIC refused an access under them. */
   readonly leaseRenewals: number;
-  /** Accesses that the NIC refused. */
+  /** Batches of accesses of which the NIC refused one. */
   readonly protectionFaults: number;
 }
 
@@ -180,8 +180,14 @@ export interface OpenOptions {
   readonly protection?: KvProtection;
 }
 
+/** For opening a store that is made if it is not there. */
+export interface StoreOptions extends OpenOptions {
+  /** Of a store that is made: the largest value, at most 64 MiB, default 16 MiB. One that is there keeps its own. */
+  readonly maxValueBytes?: number;
+}
+
 /** Where the memory is: one of the two ways. */
-export interface RemoteOptions extends OpenOptions {
+export interface RemoteOptions extends StoreOptions {
   /** Addresses of memory nodes of other processes, such as `unix:PATH`; their ids differ. */
   readonly memoryNode?: string | readonly string[];
   /** HOST:PORT of a memcached that keeps the members of a cluster: all its memory nodes. */
@@ -190,7 +196,7 @@ export interface RemoteOptions extends OpenOptions {
   readonly cluster?: string;
 }
 
-export interface EmbeddedOptions extends OpenOptions {
+export interface EmbeddedOptions extends StoreOptions {
   /** Memory nodes, 1 to 16, each with a thread and an equal part of the memory. Default 1. */
   readonly memoryNodes?: number;
   /** Bytes of all memory nodes together, >= 4 MiB for each. Default 256 MiB. */

@@ -37,7 +37,7 @@ export class TableContext {
   /** Read lease on the superblock. */
   readonly #superblockCell: LeaseCell;
   #refreshing: Promise<void> | undefined;
-  /** Operations begun again, and accesses that the NIC refused. */
+  /** Operations begun again, and batches of which the NIC refused an access. */
   retries = 0;
   protectionFaults = 0;
   /** There are keys with an expiry: they have to be looked for. */

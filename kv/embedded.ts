@@ -14,7 +14,7 @@ const LEASE_BYTES = 64 * 1024;
  * A store with memory nodes of its own in this process. Its close() closes them too: what was stored is gone then.
  */
 export async function openEmbedded(options: EmbeddedOptions = {}): Promise<Kv> {
-  const { memoryNodes = 1, memoryBytes = DEFAULT_MEMORY_BYTES } = options;
+  const { memoryNodes = 1, memoryBytes = DEFAULT_MEMORY_BYTES, maxValueBytes } = options;
   if (!Number.isInteger(memoryNodes) || memoryNodes < 1 || memoryNodes > MAX_NODES) {
     throw new RangeError(`memoryNodes must be an integer from 1 to ${MAX_NODES}, not ${memoryNodes}`);
   }
@@ -36,7 +36,8 @@ export async function openEmbedded(options: EmbeddedOptions = {}): Promise<Kv> {
         }),
       );
     }
-    return await openStore(MemoryNodes.at(nodes.map(({ endpoint }) => endpoint)), options, nodes);
+    const sizes = maxValueBytes === undefined ? {} : { maxValueBytes };
+    return await openStore(MemoryNodes.at(nodes.map(({ endpoint }) => endpoint)), options, nodes, sizes);
   } catch (error) {
     for (const node of nodes) await node.close();
     throw error;

@@ -93,6 +93,7 @@ export class LeaseCell {
   readonly #size: number;
   readonly #writable: boolean;
   #current: HeldLease | undefined;
+  #wasHeld = false;
   #acquiring: Promise<RetCode> | undefined;
 
   constructor(keeper: LeaseKeeper, offset: number, size: number, writable: boolean) {
@@ -164,10 +165,9 @@ export class LeaseCell {
         }
         const old = this.#current;
         this.#current = held;
-        if (old !== undefined) {
-          this.#keeper.renewals++;
-          this.#retire(old);
-        }
+        if (old !== undefined) this.#retire(old);
+        if (this.#wasHeld) this.#keeper.renewals++;
+        this.#wasHeld = true;
         return RetCode.Ok;
       }
       const short =

@@ -105,6 +105,8 @@ export class Walk {
           for (const { key, expiry } of keys) found.key(key, expiry);
           return subtable;
         }
+        context.retries++;
+        if (status === RetCode.RdmaProtectionErr) context.protectionFaults++;
         region.drop(held);
       } finally {
         region.release(held);

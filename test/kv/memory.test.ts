@@ -211,6 +211,7 @@ describe('leases', () => {
     expect(node.grants).toBe(2);
     expect(cell.take(node.clockNs)).toBeUndefined();
     await cell.acquire();
+    expect(keeper.renewals).toBe(2);
     await keeper.close();
     expect([...node.liveLeases].filter((lease) => lease.live)).toEqual([]);
   });

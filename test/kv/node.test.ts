@@ -77,6 +77,36 @@ describe('embedded', () => {
     expect(read.map(textOf)).toEqual(names);
   });
 
+  test('a table is well filled when it is split for the first time', async () => {
+    const kv = await embedded(32 * 1024 * 1024);
+    const { slots } = kv.stats();
+    let records = 0;
+    for (; kv.stats().splits === 0; records++) await kv.put(bytesOf(`key ${records}`), bytesOf(''));
+    expect(records / slots).toBeGreaterThan(0.8);
+    const usage = await kv.usage();
+    expect(usage).toMatchObject({ records, subtables: 2, slots: 2 * slots, bytes: records * 64 });
+    expect(usage.loadFactor).toBe(records / (2 * slots));
+  });
+
+  test('keys that have expired go away by themselves', async () => {
+    const kv = await embedded();
+    for (let i = 0; i < 200; i++) await kv.put(bytesOf(`short ${i}`), bytesOf('x'), { ttlMs: 1 });
+    await kv.put(bytesOf('long'), bytesOf('x'), { ttlMs: 1e6 });
+    while ((await kv.usage()).records > 1) await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(await kv.has(bytesOf('long'))).toBe(true);
+  });
+
+  test.each([1, 2])('values have the limit that is asked for, on %i nodes', async (memoryNodes) => {
+    const kv = await openEmbedded({ memoryNodes, memoryBytes: 8 * 1024 * 1024, maxValueBytes: 1000 });
+    closers.push(() => kv.close());
+    expect(kv.maxValueBytes).toBe(1000);
+    for (let i = 0; i < 10; i++) {
+      expect(() => kv.put(bytesOf(`key ${i}`), new Uint8Array(1001))).toThrow(RangeError);
+      await kv.put(bytesOf(`key ${i}`), new Uint8Array(1000));
+    }
+    await expect(openEmbedded({ maxValueBytes: 65 * 1024 * 1024 })).rejects.toBeInstanceOf(RangeError);
+  });
+
   test('too little memory is refused', async () => {
     await expect(openEmbedded({ memoryBytes: 1024 * 1024 })).rejects.toBeInstanceOf(RangeError);
   });

@@ -227,6 +227,20 @@ describe('many keys at once', () => {
     expect(await kv.getMany([])).toEqual([]);
   });
 
+  test('a get takes one round for the buckets and one for the block', async () => {
+    const { node, kv } = await open();
+    await kv.put(key, key);
+    const rounds = async (work: () => Promise<unknown>) => {
+      const before = node.commits;
+      await work();
+      return node.commits - before;
+    };
+    expect(await rounds(() => kv.get(key))).toBe(2);
+    expect(await rounds(() => kv.has(key))).toBe(2);
+    await kv.del(key);
+    expect(await rounds(() => kv.get(key))).toBe(1);
+  });
+
   test('getMany sends the reads of eight keys together', async () => {
     const { node, kv } = await open();
     const names = Array.from({ length: 8 }, (_, i) => bytesOf(`key ${i}`));

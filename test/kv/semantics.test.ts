@@ -317,17 +317,22 @@ describe('leases', () => {
     node.clockNs += 3600e9;
     await new Promise((resolve) => setImmediate(resolve));
     expect(node.grants).toBe(grants);
+    const { leaseRenewals } = kv.stats();
     expect(await kv.get(key)).toEqual(key);
+    expect(kv.stats().leaseRenewals).toBe(leaseRenewals + 1);
     expect((await kv.put(key, bytesOf('x'))).outcome).toBe('replaced');
   });
 
   test('an access that the NIC refuses is made again under a new lease', async () => {
-    const { node, kv } = await open();
+    const { node, kv } = await open({ groups: 20 });
     await kv.put(key, key);
     let left = 3;
     node.fault = () => (left-- > 0 ? 'refuse' : undefined);
     expect(await kv.get(key)).toEqual(key);
-    expect(kv.stats().protectionFaults).toBe(3);
+    expect(kv.stats()).toMatchObject({ protectionFaults: 3, retries: 3 });
+    left = 2;
+    expect((await kv.scan()).keys).toEqual([key]);
+    expect(kv.stats()).toMatchObject({ protectionFaults: 5, retries: 5 });
   });
 
   test('a node that refuses for ever is an error, not a hang', async () => {

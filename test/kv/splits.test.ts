@@ -4,13 +4,14 @@ import { createTable } from '../../kv/create.js';
 import type { Subtable } from '../../kv/directory.js';
 import type { Fence } from '../../kv/fence.js';
 import { Get } from '../../kv/get.js';
+import { SB_SEED_HI, SB_SEED_LO } from '../../kv/layout.js';
 import { Put } from '../../kv/put.js';
 import { Split } from '../../kv/split.js';
 import { Splitter } from '../../kv/splitter.js';
 import { Table } from '../../kv/table.js';
 import { RetCode } from '../../patronus/index.js';
 import { fakeNode, jumping } from './fake-patronus.js';
-import { bytesOf, seeds, textOf } from './random.js';
+import { bytesOf, pick, seeds, textOf } from './random.js';
 import {
   ALL_KINDS,
   expectAllLinearizable,
@@ -20,6 +21,7 @@ import {
   ScatteredTable,
   type Setup,
 } from './runs.js';
+import { Scheduler } from './scheduler.js';
 
 // Many seeds, perhaps on a busy machine; KV_TEST_SEEDS asks for more.
 vi.setConfig({ testTimeout: 120_000 });
@@ -115,6 +117,52 @@ describe('a client that splits', () => {
     expect(context.splitter.splits).toBeGreaterThanOrEqual(4);
     for (let i = 0; i < 40; i++) expect(textOf(await table.get(bytesOf(`key ${i}`)))).toBe('value');
   });
+});
+
+/** Scans a growing table, all accesses of the scan and of two writers interleaved by seed. What was found, and lost. */
+async function scanWhileGrowing(seed: number) {
+  const node = fakeNode();
+  await createTable(node.connect(), { groups: 2, maxValueBytes: 1024 });
+  node.words[SB_SEED_LO] = seed;
+  node.words[SB_SEED_HI] = 0;
+  const scheduler = new Scheduler(node, seed);
+  const { random } = scheduler;
+  const open = async () =>
+    new Table(await scheduler.run(TableContext.open(node.connect(scheduler), scheduler)));
+  const [reader, ...writers] = [await open(), await open(), await open()];
+  const names = Array.from({ length: 60 }, (_, i) => `stays ${i}`);
+  for (const name of names) await scheduler.run(writers[0]!.put(bytesOf(name), bytesOf(name)));
+  const splits = () => writers.reduce((sum, table) => sum + table.stats().splits, 0);
+  const before = splits();
+  const lost = new Set(names);
+  let scanning = true;
+  const scan = async () => {
+    for (let cursor: string | undefined, first = true; first || cursor !== undefined; first = false) {
+      const page = await reader.scan({ limit: 2, ...(cursor !== undefined && { cursor }) });
+      for (const key of page.keys) lost.delete(textOf(key)!);
+      cursor = page.cursor;
+    }
+    scanning = false;
+  };
+  const write = async (table: Table, writer: number) => {
+    for (let i = 0; scanning && i < 60; i++) {
+      await table.put(bytesOf(`comes ${writer}.${i}`), bytesOf(''));
+      if (random() < 0.1) await table.put(bytesOf(pick(random, names)), bytesOf('changed'));
+      if (random() < 0.1) await table.del(bytesOf(`comes ${writer}.${Math.floor(random() * i)}`));
+    }
+  };
+  await scheduler.run(Promise.all([scan(), ...[...writers, ...writers, ...writers].map(write)]));
+  return { lost: [...lost], splits: splits() - before };
+}
+
+test('a scan finds every key that stays, at whatever step of a split', async () => {
+  let splits = 0;
+  for (const seed of seeds(60)) {
+    const result = await scanWhileGrowing(seed);
+    expect(result.lost, `seed ${seed}`).toEqual([]);
+    splits += result.splits;
+  }
+  expect(splits).toBeGreaterThan(20);
 });
 
 /** A table whose splits are made by a class of the test's. */

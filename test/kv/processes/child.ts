@@ -38,6 +38,13 @@ export class Child {
     if (this.#ended !== undefined) throw this.#ended;
   }
 
+  /** Sends it a message and resolves with the next one that it sends. */
+  async ask(message: string): Promise<unknown> {
+    const answer = once(this.#process, 'message').then(([first]) => first);
+    this.#process.send(message);
+    return Promise.race([answer, this.failed]);
+  }
+
   stop(): void {
     this.#process.kill('SIGSTOP');
   }
