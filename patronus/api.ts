@@ -76,7 +76,7 @@ export const AcquireFlag = {
   EnableTrace: 256,
 } as const;
 
-/** How a lease is relinquished. */
+/** How a lease is relinquished; extensions and upgrades take EnableTrace only. */
 export const ModifyFlag = {
   /**
    * Free the piece of memory that begins where this lease does. Invalid if there is no such piece or the client may not free
@@ -85,6 +85,8 @@ export const ModifyFlag = {
   WithDeallocation: 1,
   /** Only this client forgets the lease: it is over for it, and ends at the memory node by its term. */
   NoRpc: 2,
+  /** Take the times of the call's steps: see {@link Lease.trace}. */
+  EnableTrace: 4,
 } as const;
 
 /** How memory is accessed. */
@@ -113,11 +115,12 @@ export const RwFlag = {
 /** A step of a call that is traced. */
 export interface TraceStep {
   /**
-   * Of an acquire: `written`, the request is in its message buffer (until then it waited for one); `posted`, the NIC has it;
-   * `granted`, the memory node began to carry it out, by its own clock and so good to within epsilonNs; `answered`, the reply has
-   * come, before which the windows of the buffer and of the header were bound.
-   * Of an access or a batch: `checked`, the term was looked at by this client's clock; `posted`, the NIC has it, for a second time if a
-   * queue pair broke before it was executed; `completed`, its completion was taken.
+   * Of what is asked by message: `written`, the request is in its message buffer (until then it waited for one); `posted`, the NIC has it;
+   * `granted`, of an acquire, the memory node began to carry it out, by its own clock and so good to within epsilonNs; `answered`, the reply has
+   * come, before which what was asked for was done: windows are bound or unbound. A two-sided access is `checked` first, and has the
+   * other steps for each of its messages.
+   * Of a one-sided access, extension or batch: `checked`, the term was looked at by this client's clock; `posted`, the NIC has it, for a second time if a
+   * queue pair broke before it was executed; `completed`, its completion was taken. An extension that one by message has overtaken tries again, from `checked`.
    */
   readonly name: 'written' | 'posted' | 'granted' | 'answered' | 'checked' | 'completed';
   /** After the begin of the call, ns. */
@@ -199,9 +202,9 @@ export interface Lease extends AsyncDisposable {
   /** Returns the old value. */
   faa(offset: number, addend: bigint): Promise<bigint>;
   /** End the term at least `ns` later, by one CAS on the lease's header: the memory node's thread takes no part. */
-  extend(ns: number): Promise<void>;
+  extend(ns: number, flags?: number): Promise<void>;
   /** A read lease becomes a write lease, or nothing changes. */
-  upgrade(): Promise<void>;
+  upgrade(flags?: number): Promise<void>;
   /** Give the permission back. Also what `await using` does, where an ended lease is no error. */
   relinquish(flags?: number): Promise<void>;
 }
@@ -316,14 +319,14 @@ export interface PatronusClient extends AsyncDisposable {
    * lease's header. Invalid without a header. LeaseLocalExpiredErr, with nothing sent, when it is too late for it;
    * NotFound if the memory node has ended the lease.
    */
-  extend(lease: Lease, ns: number): MaybePromise<RetCode>;
+  extend(lease: Lease, ns: number, flags?: number): MaybePromise<RetCode>;
   /** The same by a message, which also extends leases without a header. */
-  rpcExtend(lease: Lease, ns: number): Promise<RetCode>;
+  rpcExtend(lease: Lease, ns: number, flags?: number): Promise<RetCode>;
   /**
    * A read lease becomes a write lease on the same range for the same term, or nothing changes. No access under the lease
    * may be under way: its old key ends by that.
    */
-  upgrade(lease: Lease): Promise<AcquireStatus>;
+  upgrade(lease: Lease, flags?: number): Promise<AcquireStatus>;
   /** Allocate memory, 64-byte aligned, without a permission on it. Under the policy `owner` it is zero-filled. */
   alloc(request: AllocateRequest): Promise<AllocateResult>;
   /**
@@ -369,7 +372,7 @@ export interface PatronusClient extends AsyncDisposable {
   /**
    * The two-sided versions: the memory node's thread carries them out, checking the lease as strictly as the NIC does, with the
    * same statuses. What is longer than a message is split; each part of 32 bytes is carried out by itself. No access flags but
-   * NoLocalExpireCheck. They reject with TIMEOUT or DISCONNECTED where there is no answer.
+   * NoLocalExpireCheck and EnableTrace. They reject with TIMEOUT or DISCONNECTED where there is no answer.
    */
   rpcRead(lease: Lease, buffer: RdmaBuffer, size: number, offset: number, flags?: number): Promise<RetCode>;
   rpcWrite(lease: Lease, buffer: RdmaBuffer, size: number, offset: number, flags?: number): Promise<RetCode>;

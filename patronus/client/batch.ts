@@ -97,9 +97,18 @@ export class OperationBatch implements Batch {
   }
 
   /** A CAS on the header of a lease of this node: the only operation of its batch. Its term has been looked at already. */
-  prepareHeaderCas(lease: LeaseHandle, buffer: RegisteredBuffer, units: number, newUnits: number): void {
+  prepareHeaderCas(
+    lease: LeaseHandle,
+    buffer: RegisteredBuffer,
+    units: number,
+    newUnits: number,
+    tracer: Tracer | undefined,
+  ): void {
     this.add(Opcode.CMP_AND_SWP, buffer.lkey, buffer.address, 8, lease.headerRkey, lease.headerAddress);
     this.setOperands(units, lease.generation, newUnits, lease.generation);
+    if (tracer === undefined) return;
+    this.tracer = tracer;
+    this.traced.push(lease);
   }
 
   /** Whether the term of one of the leases that it looks at may be over. `nowNs`: see {@link Batch.commit}. */

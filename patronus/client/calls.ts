@@ -137,8 +137,12 @@ export class Calls {
     if (this.words[slot * MESSAGE_WORDS + Word.REQUEST_ID] !== id) return;
     const call = this.finish(slot);
     if (call === undefined) return;
-    if (call.abandoned) call.late?.(this.words, at);
-    else call.take(this.words, at);
+    if (call.abandoned) {
+      call.late?.(this.words, at);
+      return;
+    }
+    call.tracer?.mark('answered');
+    call.take(this.words, at);
   }
 
   private finish(slot: number): Call | undefined {

@@ -20,7 +20,7 @@ import type { Keeper } from '../keeper/api.js';
 import { EVERYBODY } from '../memory-node/allocations.js';
 import type { NodeEndpoint } from '../memory-node/node.js';
 import type { TimeOptions } from '../time/options.js';
-import { MAX_REQUESTS, MessageType } from '../wire/messages.js';
+import { MessageType } from '../wire/messages.js';
 import type { OperationBatch } from './batch.js';
 import { BufferPool, RegisteredBuffer } from './buffers.js';
 import { ConnectedNode } from './connected-node.js';
@@ -142,25 +142,16 @@ export class Patronus implements PatronusClient {
     return this.owns(lease) ? lease.node.requests.relinquish(lease, flags) : RetCode.Invalid;
   }
 
-  extend(lease: Lease, ns: number): MaybePromise<RetCode> {
-    if (!this.owns(lease)) return RetCode.Invalid;
-    return this.extendAgain(lease, ns, MAX_REQUESTS + 1);
+  extend(lease: Lease, ns: number, flags = 0): MaybePromise<RetCode> {
+    return this.owns(lease) ? lease.node.requests.extend(lease, ns, flags) : RetCode.Invalid;
   }
 
-  /** Each attempt that fails has met a message that extended the lease meanwhile, of which no more can be under way. */
-  private extendAgain(lease: LeaseHandle, ns: number, attempts: number): MaybePromise<RetCode> {
-    const outcome = lease.node.requests.extend(lease, ns);
-    const next = (status: RetCode) =>
-      status === RetCode.Retry && attempts > 1 ? this.extendAgain(lease, ns, attempts - 1) : status;
-    return typeof outcome === 'number' ? next(outcome) : outcome.then(next);
+  async rpcExtend(lease: Lease, ns: number, flags = 0): Promise<RetCode> {
+    return this.owns(lease) ? lease.node.requests.rpcExtend(lease, ns, flags) : RetCode.Invalid;
   }
 
-  async rpcExtend(lease: Lease, ns: number): Promise<RetCode> {
-    return this.owns(lease) ? lease.node.requests.rpcExtend(lease, ns) : RetCode.Invalid;
-  }
-
-  async upgrade(lease: Lease): Promise<AcquireStatus> {
-    return this.owns(lease) ? lease.node.requests.upgrade(lease) : AcquireStatus.InvalidErr;
+  async upgrade(lease: Lease, flags = 0): Promise<AcquireStatus> {
+    return this.owns(lease) ? lease.node.requests.upgrade(lease, flags) : AcquireStatus.InvalidErr;
   }
 
   async alloc(request: AllocateRequest): Promise<AllocateResult> {

@@ -9,7 +9,7 @@ import {
   ModifyFlag,
   RetCode,
 } from '../api.js';
-import { getNumber, MessageType, putNumber, ReplyStatus, Word } from '../wire/messages.js';
+import { getNumber, MAX_REQUESTS, MessageType, putNumber, ReplyStatus, Word } from '../wire/messages.js';
 import { LeaseHandle } from './lease.js';
 import type { NodeConnection } from './node-connection.js';
 import { Tracer } from './tracer.js';
@@ -42,7 +42,7 @@ export class LeaseRequests {
     if (((request.flags ?? 0) & ACQUIRE_FLAGS) !== (request.flags ?? 0) || hint > 0xffff) {
       return Promise.resolve({ status: AcquireStatus.InvalidErr, lease: undefined });
     }
-    const trace = ((request.flags ?? 0) & AcquireFlag.EnableTrace) !== 0 ? new Tracer() : undefined;
+    const trace = Tracer.ifAsked(request.flags ?? 0, AcquireFlag.EnableTrace);
     // The memory node has no part in that.
     const flags = (request.flags ?? 0) & ~AcquireFlag.EnableTrace;
     const exclusive = (flags & AcquireFlag.WithConflictDetect) !== 0;
@@ -70,7 +70,6 @@ export class LeaseRequests {
       },
       (words, at) => {
         const status = statusOf(words, at) as AcquireStatus;
-        trace?.mark('answered');
         if (status !== AcquireStatus.Success) return { status, lease: undefined, trace };
         const beginNs = getNumber(words, at + Word.BEGIN);
         trace?.markGrant(this.node.clock.latest() - beginNs);
@@ -104,31 +103,56 @@ export class LeaseRequests {
 
   async relinquish(lease: LeaseHandle, flags: number): Promise<RetCode> {
     if (lease.ended) return RetCode.NotFound;
-    if (flags !== 0 && flags !== ModifyFlag.WithDeallocation && flags !== ModifyFlag.NoRpc)
-      return RetCode.Invalid;
-    if (lease.local && flags === ModifyFlag.WithDeallocation) return RetCode.Invalid;
+    const how = flags & ~ModifyFlag.EnableTrace;
+    if (how + (flags & ModifyFlag.EnableTrace) !== flags) return RetCode.Invalid;
+    if (how !== 0 && how !== ModifyFlag.WithDeallocation && how !== ModifyFlag.NoRpc) return RetCode.Invalid;
+    if (lease.local && how === ModifyFlag.WithDeallocation) return RetCode.Invalid;
+    const tracer = Tracer.ifAsked(flags, ModifyFlag.EnableTrace);
     lease.ended = true;
-    if (lease.local || flags === ModifyFlag.NoRpc) return RetCode.Ok;
-    return retCodeOf(await this.end(lease.index, lease.generation, flags));
+    if (lease.local || how === ModifyFlag.NoRpc) return RetCode.Ok;
+    const status = await this.end(lease.index, lease.generation, how, tracer);
+    lease.traced(tracer);
+    return retCodeOf(status);
   }
 
-  extend(lease: LeaseHandle, ns: number): MaybePromise<RetCode> {
+  extend(lease: LeaseHandle, ns: number, flags: number): MaybePromise<RetCode> {
     const units = unitsFor(lease, ns);
-    if (units === 0) return RetCode.Invalid;
-    return this.extendUnits(lease, units);
+    if (units === 0 || (flags & ModifyFlag.EnableTrace) !== flags) return RetCode.Invalid;
+    return this.extendAgain(lease, units, MAX_REQUESTS + 1, Tracer.ifAsked(flags, ModifyFlag.EnableTrace));
+  }
+
+  /** Each attempt that fails has met a message that extended the lease meanwhile, of which no more can be under way. */
+  private extendAgain(
+    lease: LeaseHandle,
+    units: number,
+    attempts: number,
+    tracer: Tracer | undefined,
+  ): MaybePromise<RetCode> {
+    const outcome = this.extendUnits(lease, units, tracer);
+    const next = (status: RetCode) =>
+      status === RetCode.Retry && attempts > 1
+        ? this.extendAgain(lease, units, attempts - 1, tracer)
+        : status;
+    return typeof outcome === 'number' ? next(outcome) : outcome.then(next);
   }
 
   /** Extend one-sided. One extension of a lease after the other: each swaps what the one before has left. */
-  extendUnits(lease: LeaseHandle, units: number): MaybePromise<RetCode> {
-    if (lease.extending !== undefined) return lease.extending.then(() => this.extendUnits(lease, units));
+  extendUnits(lease: LeaseHandle, units: number, tracer?: Tracer): MaybePromise<RetCode> {
+    if (lease.extending !== undefined) {
+      return lease.extending.then(() => this.extendUnits(lease, units, tracer));
+    }
     const { node } = this;
     if (lease.ended) return RetCode.NotFound;
     if (lease.headerRkey === 0 || lease.units + units > MAX_UNITS) return RetCode.Invalid;
-    if (node.pastDeadline(lease.deadlineNs - EXTENSION_NS)) return RetCode.LeaseLocalExpiredErr;
+    if (node.pastDeadline(lease.deadlineNs - EXTENSION_NS)) {
+      tracer?.mark('checked');
+      lease.traced(tracer);
+      return RetCode.LeaseLocalExpiredErr;
+    }
     const buffer = node.buffers.get(8);
     const batch = node.takeBatch();
     const expected = lease.units;
-    batch.prepareHeaderCas(lease, buffer, expected, expected + units);
+    batch.prepareHeaderCas(lease, buffer, expected, expected + units, tracer);
     const outcome = batch.commit();
     const finish = (status: RetCode): MaybePromise<RetCode> => {
       const [foundUnits, foundAba] = buffer.words as unknown as [number, number];
@@ -153,10 +177,11 @@ export class LeaseRequests {
     return extending;
   }
 
-  async rpcExtend(lease: LeaseHandle, ns: number): Promise<RetCode> {
+  async rpcExtend(lease: LeaseHandle, ns: number, flags: number): Promise<RetCode> {
     const more = unitsFor(lease, ns);
     if (lease.ended) return RetCode.NotFound;
-    if (lease.local || more === 0) return RetCode.Invalid;
+    if (lease.local || more === 0 || (flags & ModifyFlag.EnableTrace) !== flags) return RetCode.Invalid;
+    const tracer = Tracer.ifAsked(flags, ModifyFlag.EnableTrace);
     const { node } = this;
     if (node.pastDeadline(lease.deadlineNs)) return RetCode.LeaseLocalExpiredErr;
     const status = await node.call(
@@ -170,13 +195,18 @@ export class LeaseRequests {
         if (statusOf(words, at) === ReplyStatus.OK) lease.units = words[at + Word.UNITS]!;
         return statusOf(words, at);
       },
+      undefined,
+      tracer,
     );
+    lease.traced(tracer);
     return retCodeOf(status);
   }
 
-  async upgrade(lease: LeaseHandle): Promise<AcquireStatus> {
+  async upgrade(lease: LeaseHandle, flags: number): Promise<AcquireStatus> {
+    if ((flags & ModifyFlag.EnableTrace) !== flags) return AcquireStatus.InvalidErr;
+    const tracer = Tracer.ifAsked(flags, ModifyFlag.EnableTrace);
     if (lease.ended || lease.local || lease.writable) return AcquireStatus.InvalidErr;
-    return this.node.call(
+    const outcome = await this.node.call(
       MessageType.UPGRADE,
       0,
       (words, at) => nameLease(words, at, lease),
@@ -189,7 +219,10 @@ export class LeaseRequests {
       (words, at) => {
         if (statusOf(words, at) === AcquireStatus.Success) lease.upgraded(words[at + Word.RKEY]!);
       },
+      tracer,
     );
+    lease.traced(tracer);
+    return outcome;
   }
 
   async allocate(request: AllocateRequest): Promise<AllocateResult> {
@@ -251,7 +284,7 @@ export class LeaseRequests {
     return retCodeOf(status);
   }
 
-  private end(index: number, generation: number, flags: number): Promise<number> {
+  private end(index: number, generation: number, flags: number, tracer?: Tracer): Promise<number> {
     return this.node.call(
       MessageType.RELINQUISH,
       flags,
@@ -260,6 +293,8 @@ export class LeaseRequests {
         words[at + Word.LEASE_GENERATION] = generation;
       },
       statusOf,
+      undefined,
+      tracer,
     );
   }
 

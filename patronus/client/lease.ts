@@ -3,6 +3,7 @@ import { acquireError, PatronusError, PatronusErrorCode, retCodeError } from '..
 import type { OperationBatch } from './batch.js';
 import type { NodeConnection } from './node-connection.js';
 import type { ReadCache } from './read-cache.js';
+import type { Tracer } from './tracer.js';
 
 /** An automatic extension comes when no more than so many units are left, or so many ns. */
 const NEAR_UNITS = 2;
@@ -86,6 +87,11 @@ export class LeaseHandle implements Lease {
     this.writable = true;
   }
 
+  /** A call on this lease has ended, with these steps if it was traced. */
+  traced(tracer: Tracer | undefined): void {
+    if (tracer !== undefined) this.trace = tracer;
+  }
+
   /** Extend by the current step if the term is nearly over; what comes of it shows in the deadline. */
   extendIfNear(): void {
     if (this.headerRkey === 0 || this.extending !== undefined) return;
@@ -158,13 +164,13 @@ export class LeaseHandle implements Lease {
     }
   }
 
-  async extend(ns: number): Promise<void> {
-    const status = await this.node.requests.extend(this, ns);
+  async extend(ns: number, flags = 0): Promise<void> {
+    const status = await this.node.requests.extend(this, ns, flags);
     if (status !== RetCode.Ok) throw retCodeError(status, 'extend');
   }
 
-  async upgrade(): Promise<void> {
-    const status = await this.node.requests.upgrade(this);
+  async upgrade(flags = 0): Promise<void> {
+    const status = await this.node.requests.upgrade(this, flags);
     if (status !== AcquireStatus.Success) throw acquireError(status, 'upgrade');
   }
 

@@ -1,10 +1,14 @@
 import { nowNs } from '../../native/index.js';
 import type { Trace, TraceStep } from '../api.js';
 
-/** A trace in the making: made only for a call with EnableTrace. */
+/** A trace in the making: made only for a call with EnableTrace, a bit that differs between the kinds of calls. */
 export class Tracer implements Trace {
   readonly beginNs = nowNs();
   readonly steps: TraceStep[] = [];
+
+  static ifAsked(flags: number, enableTrace: number): Tracer | undefined {
+    return (flags & enableTrace) !== 0 ? new Tracer() : undefined;
+  }
 
   /** This step has just been done. */
   mark(name: TraceStep['name']): void {

@@ -4,6 +4,9 @@ import { RegisteredBuffer } from './buffers.js';
 import type { LeaseHandle } from './lease.js';
 import { nameLease, retCodeOf, statusOf } from './lease-requests.js';
 import type { NodeConnection } from './node-connection.js';
+import { Tracer } from './tracer.js';
+
+const FLAGS = RwFlag.NoLocalExpireCheck | RwFlag.EnableTrace;
 
 /**
  * Accesses that the memory node's thread carries out: the same checks as the NIC's, the same statuses, but no fault of a
@@ -23,7 +26,7 @@ export class TwoSided {
     offset: number,
     flags: number,
   ): Promise<RetCode> {
-    return this.inParts(lease, buffer, size, offset, flags, MAX_PAYLOAD, (at, length) =>
+    return this.inParts(lease, buffer, size, offset, flags, MAX_PAYLOAD, (at, length, tracer) =>
       this.node.call(
         MessageType.READ,
         0,
@@ -33,6 +36,8 @@ export class TwoSided {
           if (status === RetCode.Ok) buffer.bytes.set(payload(words, from, length), at);
           return status;
         },
+        undefined,
+        tracer,
       ),
     );
   }
@@ -45,7 +50,7 @@ export class TwoSided {
     flags: number,
   ): Promise<RetCode> {
     lease.cache?.forget(offset, size);
-    return this.inParts(lease, buffer, size, offset, flags, MAX_PAYLOAD, (at, length) =>
+    return this.inParts(lease, buffer, size, offset, flags, MAX_PAYLOAD, (at, length, tracer) =>
       this.node.call(
         MessageType.WRITE,
         0,
@@ -54,6 +59,8 @@ export class TwoSided {
           payload(words, to, length).set(buffer.bytes.subarray(at, at + length));
         },
         (words, from) => retCodeOf(statusOf(words, from)),
+        undefined,
+        tracer,
       ),
     );
   }
@@ -68,7 +75,7 @@ export class TwoSided {
     flags: number,
   ): Promise<RetCode> {
     lease.cache?.forget(offset, 8);
-    return this.inParts(lease, buffer, 8, offset, flags, 8, () =>
+    return this.inParts(lease, buffer, 8, offset, flags, 8, (_at, _length, tracer) =>
       this.node.call(
         type,
         0,
@@ -81,6 +88,8 @@ export class TwoSided {
           if (status === RetCode.Ok) buffer.bytes.set(payload(words, from, 8));
           return status;
         },
+        undefined,
+        tracer,
       ),
     );
   }
@@ -129,23 +138,31 @@ export class TwoSided {
     offset: number,
     flags: number,
     partBytes: number,
-    send: (at: number, length: number) => Promise<RetCode>,
+    send: (at: number, length: number, tracer: Tracer | undefined) => Promise<RetCode>,
   ): Promise<RetCode> {
-    if (lease.local || (flags & ~RwFlag.NoLocalExpireCheck) !== 0) return RetCode.Invalid;
-    if (flags === 0 && lease.ended) return RetCode.Invalid;
+    if (lease.local || (flags & FLAGS) !== flags) return RetCode.Invalid;
+    const checks = (flags & RwFlag.NoLocalExpireCheck) === 0;
+    if (checks && lease.ended) return RetCode.Invalid;
     if (!(buffer instanceof RegisteredBuffer) || buffer.pool !== this.node.buffers) return RetCode.Invalid;
     if (size >>> 0 !== size || size > buffer.size || !Number.isSafeInteger(offset)) return RetCode.Invalid;
-    if (flags === 0 && this.node.pastDeadline(lease.deadlineNs)) return RetCode.LeaseLocalExpiredErr;
+    const tracer = Tracer.ifAsked(flags, RwFlag.EnableTrace);
+    const late = checks && this.node.pastDeadline(lease.deadlineNs);
+    tracer?.mark('checked');
+    if (late) {
+      lease.traced(tracer);
+      return RetCode.LeaseLocalExpiredErr;
+    }
     if (size === 0) return RetCode.Ok;
     // No offset that a message could name: outside of every lease.
     if (offset < 0 || !Number.isSafeInteger(offset + size)) return RetCode.RdmaProtectionErr;
     const parts: Promise<RetCode>[] = [];
     let at = 0;
     do {
-      parts.push(send(at, Math.min(partBytes, size - at)));
+      parts.push(send(at, Math.min(partBytes, size - at), tracer));
       at += partBytes;
     } while (at < size);
     const outcomes = await Promise.all(parts);
+    lease.traced(tracer);
     return outcomes.find((outcome) => outcome !== RetCode.Ok) ?? RetCode.Ok;
   }
 }

@@ -173,7 +173,7 @@ describe('the end of a lease', () => {
 
   test('is not brought about by a malformed request', async () => {
     const lease = await client.writeLease({ offset: 0, size: 64, termNs: LONG_NS });
-    for (const flags of [4, 1 << 16, 0x10001, -1, 0.5, Number.NaN]) {
+    for (const flags of [8, 4.5, 1 << 16, 0x10001, -1, 0.5, Number.NaN]) {
       expect(await client.relinquish(lease, flags)).toBe(RetCode.Invalid);
     }
     await lease.write(0, Uint8Array.of(1));

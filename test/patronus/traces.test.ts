@@ -1,9 +1,10 @@
-/** EnableTrace: the steps of an acquire, an access, a batch, and nothing without it. */
+/** EnableTrace: the steps of every call on a lease, and nothing without it. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import {
   AcquireFlag,
   AcquireStatus,
   type Lease,
+  ModifyFlag,
   Patronus,
   PatronusNode,
   type RdmaBuffer,
@@ -118,4 +119,76 @@ test('a batch has one trace, for the leases of its traced operations', async () 
   expect(await batch.commit()).toBe(RetCode.Ok);
   expect(third.trace).toBeUndefined();
   for (const lease of [first, second, third]) await lease.relinquish();
+});
+
+test('upgrade, extension and relinquish are traced, whatever comes of them', async () => {
+  const BY_MESSAGE = ['written', 'posted', 'answered'];
+  const flag = ModifyFlag.EnableTrace;
+  const lease = await client.readLease({ ...REQUEST, flags: AcquireFlag.WithAllocation });
+  const calls: [number, () => unknown, string[]][] = [
+    [AcquireStatus.Success, () => client.upgrade(lease, flag), BY_MESSAGE],
+    [RetCode.Ok, () => client.extend(lease, 1, flag), ['checked', 'posted', 'completed']],
+    [RetCode.Ok, () => client.rpcExtend(lease, 1, flag), BY_MESSAGE],
+    [RetCode.Ok, () => client.relinquish(lease, flag | ModifyFlag.WithDeallocation), BY_MESSAGE],
+  ];
+  for (const [status, call, steps] of calls) {
+    const before = lease.trace;
+    const began = client.now();
+    expect(await call()).toBe(status);
+    expect(lease.trace).not.toBe(before);
+    expect(stepsOf(lease.trace, began)).toEqual(steps);
+  }
+  expect(await client.dealloc(lease, 64)).toBe(RetCode.Invalid);
+  const last = lease.trace;
+  expect(await client.relinquish(lease, flag)).toBe(RetCode.NotFound);
+  expect(lease.trace).toBe(last);
+
+  const other = await client.readLease(REQUEST);
+  await other.extend(1);
+  await other.upgrade();
+  expect(other.trace).toBeUndefined();
+  await other.extend(1, flag);
+  expect(other.trace!.steps).toHaveLength(3);
+  for (const flags of [ModifyFlag.NoRpc | flag, 8, 0.5]) {
+    expect(await client.extend(other, 1, flags)).toBe(RetCode.Invalid);
+    expect(await client.rpcExtend(other, 1, flags)).toBe(RetCode.Invalid);
+    expect(await client.upgrade(other, flags)).toBe(AcquireStatus.InvalidErr);
+  }
+  await other.relinquish();
+});
+
+test('an extension that is too late is traced up to the look at the clock', async () => {
+  const lease = await client.readLease({ offset: 0, size: 64, termNs: 1 });
+  while (lease.live) await new Promise((resolve) => setImmediate(resolve));
+  const began = client.now();
+  expect(await client.extend(lease, 1, ModifyFlag.EnableTrace)).toBe(RetCode.LeaseLocalExpiredErr);
+  expect(stepsOf(lease.trace, began)).toEqual(['checked']);
+});
+
+test('a two-sided access is traced message by message', async () => {
+  const lease = await untraced();
+  const flag = RwFlag.EnableTrace;
+  const accesses: [RetCode, number, () => Promise<RetCode>][] = [
+    [RetCode.Ok, 2, () => client.rpcRead(lease, buffer, 64, 0, flag)],
+    [RetCode.Ok, 1, () => client.rpcWrite(lease, buffer, 8, 0, flag | RwFlag.NoLocalExpireCheck)],
+    [RetCode.Ok, 1, () => client.rpcCas(lease, buffer, 0, 0, 0, 0, 0, flag)],
+    [RetCode.Ok, 1, () => client.rpcFaa(lease, buffer, 0, 1, 0, flag)],
+    [RetCode.RdmaProtectionErr, 1, () => client.rpcRead(lease, buffer, 8, 64, flag)],
+  ];
+  for (const [status, messages, access] of accesses) {
+    const before = lease.trace;
+    const began = client.now();
+    expect(await access()).toBe(status);
+    expect(lease.trace).not.toBe(before);
+    const [first, ...steps] = stepsOf(lease.trace, began);
+    expect(first).toBe('checked');
+    for (const step of ['written', 'posted', 'answered']) {
+      expect(steps.filter((name) => name === step)).toHaveLength(messages);
+    }
+    expect(steps).toHaveLength(3 * messages);
+  }
+  const last = lease.trace;
+  expect(await client.rpcRead(lease, buffer, 8, 0)).toBe(RetCode.Ok);
+  expect(lease.trace).toBe(last);
+  await lease.relinquish();
 });

@@ -82,6 +82,7 @@ const relinquishing: Readonly<Record<keyof typeof ModifyFlag | 'plain' | 'noHead
     allocating,
   ),
   NoRpc: holding((client, { lease }) => client.relinquish(lease, ModifyFlag.NoRpc)),
+  EnableTrace: holding((client, { lease }) => client.relinquish(lease, ModifyFlag.EnableTrace)),
 };
 
 const reading: Readonly<Record<keyof typeof RwFlag | 'plain', Prepare>> = {
