@@ -56,26 +56,6 @@ time_t seconds() {
   return now.tv_sec;
 }
 
-WcOpcode completionOpcode(Opcode opcode) {
-  switch (opcode) {
-    case Opcode::RDMA_WRITE:
-    case Opcode::RDMA_WRITE_WITH_IMM:
-      return WcOpcode::RDMA_WRITE;
-    case Opcode::RDMA_READ:
-      return WcOpcode::RDMA_READ;
-    case Opcode::CMP_AND_SWP:
-      return WcOpcode::COMP_SWAP;
-    case Opcode::FETCH_AND_ADD:
-      return WcOpcode::FETCH_ADD;
-    case Opcode::LOCAL_INV:
-      return WcOpcode::LOCAL_INV;
-    case Opcode::BIND_MW:
-      return WcOpcode::BIND_MW;
-    default:
-      return WcOpcode::SEND;
-  }
-}
-
 // The contract's statuses are fewer than the device's.
 WcStatus contractStatus(int status) {
   switch (static_cast<WcStatus>(status)) {

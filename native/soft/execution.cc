@@ -15,26 +15,6 @@ constexpr uint64_t TRANSFER_CHUNK = 16384;
 // Not a completion: progress() has moved all that it may and goes on with the request next time.
 constexpr WcStatus UNDER_WAY = static_cast<WcStatus>(0xffffffff);
 
-WcOpcode completionOpcode(Opcode opcode) {
-  switch (opcode) {
-    case Opcode::RDMA_WRITE:
-    case Opcode::RDMA_WRITE_WITH_IMM:
-      return WcOpcode::RDMA_WRITE;
-    case Opcode::RDMA_READ:
-      return WcOpcode::RDMA_READ;
-    case Opcode::CMP_AND_SWP:
-      return WcOpcode::COMP_SWAP;
-    case Opcode::FETCH_AND_ADD:
-      return WcOpcode::FETCH_ADD;
-    case Opcode::LOCAL_INV:
-      return WcOpcode::LOCAL_INV;
-    case Opcode::BIND_MW:
-      return WcOpcode::BIND_MW;
-    default:
-      return WcOpcode::SEND;
-  }
-}
-
 // Statuses that the responder gave: its pair is in ERR too.
 bool fromResponder(WcStatus status) {
   return status == WcStatus::REM_INV_REQ_ERR || status == WcStatus::REM_ACCESS_ERR || status == WcStatus::REM_OP_ERR;

@@ -65,6 +65,27 @@ enum class WcOpcode : uint8_t {
   RECV_RDMA_WITH_IMM = 129,
 };
 
+// What a send request completes as.
+inline WcOpcode completionOpcode(Opcode opcode) {
+  switch (opcode) {
+    case Opcode::RDMA_WRITE:
+    case Opcode::RDMA_WRITE_WITH_IMM:
+      return WcOpcode::RDMA_WRITE;
+    case Opcode::RDMA_READ:
+      return WcOpcode::RDMA_READ;
+    case Opcode::CMP_AND_SWP:
+      return WcOpcode::COMP_SWAP;
+    case Opcode::FETCH_AND_ADD:
+      return WcOpcode::FETCH_ADD;
+    case Opcode::LOCAL_INV:
+      return WcOpcode::LOCAL_INV;
+    case Opcode::BIND_MW:
+      return WcOpcode::BIND_MW;
+    default:
+      return WcOpcode::SEND;
+  }
+}
+
 namespace wc_flag {
 constexpr uint8_t WITH_IMM = 2;
 constexpr uint8_t WITH_INV = 8;
