@@ -136,11 +136,15 @@ async function create(
       // Publishes everything above: openTable() looks at nothing before it sees this state.
       await moveState(client, superblock, TableState.Creating, TableState.Ready);
     } catch (error) {
-      if (index !== undefined) {
+      // First this: if only the answer to the last step was lost there is a table, and its memory is not to be freed.
+      const undone = await moveState(client, superblock, TableState.Creating, TableState.Empty).then(
+        () => true,
+        () => false,
+      );
+      if (undone && index !== undefined) {
         await client.relinquish(index, ModifyFlag.WithDeallocation).catch(() => undefined);
         index = undefined;
       }
-      await moveState(client, superblock, TableState.Creating, TableState.Empty).catch(() => undefined);
       throw error;
     }
   } finally {

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { type Kv, KvError } from '../../kv/api.js';
 import { TableContext } from '../../kv/context.js';
 import { type CreateOptions, createTable } from '../../kv/create.js';
-import { LAYOUT_VERSION, SB_LAYOUT_VERSION, SB_MAGIC_LO, SB_STATE } from '../../kv/layout.js';
+import { LAYOUT_VERSION, SB_LAYOUT_VERSION, SB_MAGIC_LO, SB_STATE, TableState } from '../../kv/layout.js';
 import { openTable, Table } from '../../kv/table.js';
 import { type FakeClient, type FakeNode, fakeNode, jumping } from './fake-patronus.js';
 import { bytesOf, pick, seeded, seeds, textOf } from './random.js';
@@ -418,6 +418,31 @@ describe('tables', () => {
     expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
     expect((await another(node)).kv.stats().subtables).toBe(1);
   });
+
+  test.each(['lose-before', 'lose-after'] as const)(
+    'its last step fails: %s it is executed',
+    async (fault) => {
+      const node = fakeNode();
+      let lost = 0;
+      node.fault = ({ kind, words }) => {
+        if (kind !== 'cas' || words[3] !== TableState.Ready) return undefined;
+        lost++;
+        return fault;
+      };
+      await expect(createTable(node.connect())).rejects.toMatchObject({ code: 'ERR_KV_UNAVAILABLE' });
+      expect(lost).toBe(1);
+      node.fault = () => undefined;
+      if (fault === 'lose-before') {
+        expect(node.allocatedBytes).toBe(0);
+        await createTable(node.connect());
+      }
+      // The table has its memory.
+      expect(node.allocatedBytes).toBeGreaterThan(0);
+      const { kv } = await another(node);
+      await kv.put(key, key);
+      expect(await kv.get(key)).toEqual(key);
+    },
+  );
 
   test('an index that does not fit leaves the memory as it was', async () => {
     const node = fakeNode(1024 * 1024);
