@@ -71,7 +71,7 @@ export class SimClient {
     while (client === undefined && !this.over) {
       try {
         const time = { epsilonNs: this.epsilonNs, now: () => scheduler.now + this.skewNs };
-        const nodes = [{ nodeId: 0, address: 'loopback:simulated' }];
+        const nodes = [{ nodeId: 0, address: 'loopback:1' }];
         const connecting = Patronus.connect({ nodes, time });
         // It opens its device a settled promise or two later.
         for (let ticks = 0; ticks < 10 && opened.length === 0; ticks++) await null;

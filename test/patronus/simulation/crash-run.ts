@@ -65,6 +65,7 @@ class Node {
 
   stop(): void {
     this.running = false;
+    fabric.listeners.clear();
   }
 
   private turn(): void {
@@ -96,9 +97,7 @@ async function until(condition: () => boolean, what: string): Promise<void> {
 async function connect(): Promise<{ client: Patronus; device: SimDevice }> {
   opened.length = 0;
   const time = { epsilonNs: 0, now: () => scheduler.now };
-  const client = await settle(
-    Patronus.connect({ nodes: [{ nodeId: 0, address: 'loopback:simulated' }], time }),
-  );
+  const client = await settle(Patronus.connect({ nodes: [{ nodeId: 0, address: 'loopback:1' }], time }));
   return { client, device: opened.shift()! };
 }
 

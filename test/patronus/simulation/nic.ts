@@ -12,6 +12,7 @@ import type {
   DeviceAttr,
   HostMemory,
   Listener,
+  ListenOptions,
   MemoryRegion,
   MemoryWindow,
   ProtectionDomain,
@@ -70,6 +71,8 @@ interface Request {
 
 /** A one-sided access that a NIC let through. */
 export interface Accepted {
+  /** Whose NIC it was. */
+  readonly device: SimDevice;
   readonly opcode: number;
   readonly rkey: number;
   readonly memory: SimMemory;
@@ -82,12 +85,15 @@ export class Fabric {
   readonly scheduler: Scheduler;
   readonly keys = new Map<number, Key>();
   readonly listeners = new Map<string, SimListener>();
+  /** By their numbers, with how many have each open. */
+  readonly published = new Map<number, { readonly buffer: ArrayBuffer; users: number }>();
   /** Objects that are open: what leaks shows here. */
   readonly open = new Map<object, SimDevice>();
   onAccepted: (access: Accepted) => void = () => {};
   /** A request of this device has left it, has reached the other side, or has its completion. */
   onTravel: (device: SimDevice, step: 'left' | 'arrived' | 'completed') => void = () => {};
   nextIndex = 1;
+  nextMemory = 1;
   nextQp = 1;
   nextConnection = 1;
   /** Of 1: steps on a wire that take up to milliseconds. */
@@ -118,21 +124,35 @@ export class Fabric {
 export class SimMemory implements HostMemory {
   readonly buffer: ArrayBuffer;
   readonly byteLength: number;
+  /** 0 until it is published. */
+  private number: number;
   private readonly fabric: Fabric;
 
-  constructor(device: SimDevice, byteLength: number) {
-    this.fabric = device.fabric;
-    this.buffer = new ArrayBuffer(byteLength);
-    this.byteLength = byteLength;
-    this.fabric.open.set(this, device);
+  /** New memory, or what was published under that number. */
+  constructor(device: SimDevice, byteLength: number, number = 0) {
+    const { fabric } = device;
+    const published = fabric.published.get(number);
+    if (number !== 0 && published === undefined) throw new Error('there is no such memory');
+    if (published !== undefined) published.users++;
+    this.fabric = fabric;
+    this.number = number;
+    this.buffer = published?.buffer ?? new ArrayBuffer(byteLength);
+    this.byteLength = this.buffer.byteLength;
+    fabric.open.set(this, device);
   }
 
   publish(): number {
-    throw new Error('a simulated process has one thread');
+    if (this.number === 0) {
+      this.number = this.fabric.nextMemory++;
+      this.fabric.published.set(this.number, { buffer: this.buffer, users: 1 });
+    }
+    return this.number;
   }
 
   close(): void {
-    this.fabric.open.delete(this);
+    if (!this.fabric.open.delete(this)) return;
+    const published = this.fabric.published.get(this.number);
+    if (published !== undefined && --published.users === 0) this.fabric.published.delete(this.number);
   }
 }
 
@@ -624,7 +644,8 @@ class SimQp implements QueuePair {
       this.fail();
       return WcStatus.REM_ACCESS_ERR;
     }
-    fabric.onAccepted({ opcode, rkey, memory: fabric.keys.get(rkey)!.memory, address, length });
+    const { memory } = fabric.keys.get(rkey)!;
+    fabric.onAccepted({ device: this.device, opcode, rkey, memory, address, length });
     const target = new Uint8Array(view.buffer, view.byteOffset, length);
     if (opcode === Opcode.RDMA_WRITE) {
       target.set(bytes);
@@ -731,6 +752,7 @@ export class SimListener implements Listener {
   private readonly connections = new Map<Wire, SimConnection>();
 
   constructor(fabric: Fabric, address: string) {
+    if (fabric.listeners.has(address)) throw new Error(`${address} is in use`);
     this.address = address;
     fabric.listeners.set(address, this);
   }
@@ -771,8 +793,8 @@ export class SimDevice implements Device {
     return new SimMemory(this, byteLength);
   }
 
-  openMemory(): HostMemory {
-    throw new Error('a simulated process has one thread');
+  openMemory(number: number): HostMemory {
+    return new SimMemory(this, 0, number);
   }
 
   allocPd(): ProtectionDomain {
@@ -791,8 +813,8 @@ export class SimDevice implements Device {
     throw new Error('not simulated');
   }
 
-  listen(): Listener {
-    return new SimListener(this.fabric, 'loopback:simulated');
+  listen(_channel: CompletionChannel, { address = 'loopback:1' }: ListenOptions = {}): Listener {
+    return new SimListener(this.fabric, address);
   }
 
   connect(address: string, qps: readonly QueuePair[], channel: CompletionChannel): Connection {
@@ -812,6 +834,12 @@ export class SimDevice implements Device {
   cut(): void {
     for (const wire of this.wires) wire.end('closed');
     this.wires.length = 0;
+  }
+
+  /** One of the connections breaks. */
+  cutOne(): void {
+    const open = this.wires.filter(({ state }) => state === 'established');
+    open[this.fabric.scheduler.between(0, open.length)]?.end('closed');
   }
 
   /** The process is killed. What it has sent may still arrive before the connection is known to be over. */

@@ -1,7 +1,7 @@
 import { Opcode } from '../../../native/verbs.js';
 import { AcquireFlag, type Lease } from '../../../patronus/index.js';
 import type { Directory } from '../../../patronus/memory-node/directory.js';
-import type { Accepted, Fabric } from './nic.js';
+import type { Accepted, Fabric, SimDevice } from './nic.js';
 
 /** What is known of a lease from outside, by its key. */
 interface Known {
@@ -22,11 +22,11 @@ export class Violation extends Error {}
 export class Oracle {
   /** The node's memory for data, of its present life. */
   data: ArrayBuffer | undefined;
-  /** When the node last went through all its work, ns. */
-  lastTurnNs = 0;
   accepted = 0;
   contended = 0;
   private readonly fabric: Fabric;
+  /** When the directory with this device last went through all its work, ns. */
+  private readonly lastTurnNs = new Map<SimDevice, number>();
   private readonly known = new Map<number, Known>();
   /** Who believes to hold a lock, by its key. */
   private readonly holders = new Map<number, Set<Lease>>();
@@ -80,7 +80,12 @@ export class Oracle {
     this.data = data;
     this.known.clear();
     this.holders.clear();
-    this.lastTurnNs = 0;
+    this.lastTurnNs.clear();
+  }
+
+  /** A directory has looked at the clock now, and ended all that was over by then. */
+  turned(device: SimDevice): void {
+    this.lastTurnNs.set(device, this.fabric.scheduler.now);
   }
 
   checkLocks(): void {
@@ -91,7 +96,7 @@ export class Oracle {
     }
   }
 
-  private check({ opcode, rkey, memory, address, length }: Accepted): void {
+  private check({ device, opcode, rkey, memory, address, length }: Accepted): void {
     // Headers and the clock page are the product's own.
     if (memory.buffer !== this.data) return;
     this.accepted++;
@@ -104,8 +109,8 @@ export class Oracle {
     if (address < lease.offset || address + length > lease.offset + lease.size) {
       throw new Violation(`${what}: outside of the lease`);
     }
-    // The node may be late, but once it has looked after the end of a term the lease is over.
-    if (latestEndNs < this.lastTurnNs) {
+    // A directory may be late, but once it has looked after the end of a term the lease is over.
+    if (latestEndNs < (this.lastTurnNs.get(device) ?? 0)) {
       throw new Violation(`${what}: its term ended ${this.fabric.scheduler.now - latestEndNs} ns ago`);
     }
   }

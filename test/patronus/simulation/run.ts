@@ -1,12 +1,22 @@
-/** One run: node run.js SEED STEPS, with ./register.js imported first. Prints what it did as JSON; a violation ends it. */
+/**
+ * One run: node run.js SEED STEPS [MUTANT], with ./register.js imported first. Prints what it did as JSON; a violation ends it.
+ * MUTANT `own-locks`: each directory has a lock table of its own.
+ */
 import { Directory } from '../../../patronus/memory-node/directory.js';
+import { LockTable } from '../../../patronus/memory-node/lock-table.js';
+import { type DirectoryOptions, leaseIndices } from '../../../patronus/memory-node/options.js';
+import { commonPlace, type Place } from '../../../patronus/memory-node/place.js';
 import { STATS_LENGTH, StatIndex } from '../../../patronus/memory-node/stats.js';
+import { addressEnd, listenAddress } from '../../../patronus/wire/addresses.js';
 import { LEASE_BYTES, type Mix, SimClient } from './client.js';
 import { fabric, scheduler } from './fake-native.js';
 import { SimDevice } from './nic.js';
 import { Oracle, partsOf, Violation } from './oracle.js';
 
 const STEPS = Number(process.argv[3]);
+/** Of the node; runs of three seeds in a row have all that there are. */
+const DIRECTORIES = 1 + (Number(process.argv[2]) % 3);
+const OWN_LOCKS = process.argv[4] === 'own-locks';
 const CLIENTS = 5;
 const ALLOC_BYTES = 262_144;
 
@@ -30,17 +40,24 @@ const oracle = new Oracle(fabric);
 const counts = { cuts: 0, kills: 0, crashes: 0, operations: 0 };
 let clients: SimClient[] = [];
 let draining = false;
-interface Life {
+/** A directory: in its order among the events, a thread of its own. */
+interface Running {
   readonly directory: Directory;
   readonly device: SimDevice;
   readonly counters: Float64Array;
   readonly baseline: number;
 }
+/** The node from a start to its end. */
+interface Life {
+  readonly options: DirectoryOptions;
+  readonly common: ReturnType<typeof commonPlace>;
+  /** By their numbers; while it starts, the last ones. */
+  readonly running: Running[];
+  over: boolean;
+}
 let node: Life = startNode();
 
 function startNode(): Life {
-  const device = new SimDevice(fabric);
-  const counters = new Float64Array(STATS_LENGTH);
   const options = {
     nodeId: 0,
     leaseBytes: LEASE_BYTES,
@@ -57,45 +74,67 @@ function startNode(): Life {
     listen: undefined,
     engineThreads: 1,
   } as const;
-  const directory = new Directory(device, options, new Int32Array(1), counters);
-  const own = fabric.openOf(device);
-  const memories = own.filter((object) => 'buffer' in object) as { buffer: ArrayBuffer }[];
-  const data = memories.find(({ buffer }) => buffer.byteLength === LEASE_BYTES + ALLOC_BYTES)!;
-  oracle.restart(data.buffer);
-  const life = { directory, device, counters, baseline: own.length };
-  scheduler.after(0, () => turn(life));
+  const life = { options, common: commonPlace(options, DIRECTORIES), running: [], over: false };
+  startDirectory(life);
   return life;
+}
+
+/** One after the other as PatronusNode.start() does, while those that run already serve. */
+function startDirectory(life: Life): void {
+  if (life.over) return;
+  const { common, running } = life;
+  const number = DIRECTORIES - 1 - running.length;
+  const place: Place = {
+    ...common,
+    directory: number,
+    memory: running[0]?.directory.memory.publish(),
+    others: running.map(({ directory }) => addressEnd(directory.listener.address)),
+    locks: OWN_LOCKS ? new SharedArrayBuffer(common.locks.byteLength) : common.locks,
+  };
+  const options = { ...life.options, listen: listenAddress('loopback:1', number) };
+  const device = new SimDevice(fabric);
+  const counters = new Float64Array(STATS_LENGTH);
+  const directory = new Directory(device, options, new Int32Array(1), counters, place);
+  if (running.length === 0) oracle.restart(directory.memory.buffer);
+  const started = { directory, device, counters, baseline: fabric.openOf(device).length };
+  running.unshift(started);
+  scheduler.after(0, () => turn(life, started));
+  if (number > 0) scheduler.after(scheduler.between(1e4, 1e6), () => startDirectory(life));
 }
 
 /** The machine of the node fails, and starts again. */
 function crashNode(): void {
   counts.crashes++;
-  const listener = fabric.listeners.get('loopback:simulated')!;
+  node.over = true;
+  const listeners = [...fabric.listeners.values()];
   fabric.listeners.clear();
-  node.device.dead = true;
-  for (const wire of listener.wires) wire.end('closed');
+  for (const { device } of node.running) device.dead = true;
+  for (const { wires } of listeners) for (const wire of wires) wire.end('closed');
   scheduler.after(scheduler.between(1e5, 1e7), () => {
     node = startNode();
   });
 }
 
-function turn(life: Life): void {
-  if (life !== node || life.device.dead) return;
-  const parts = partsOf(life.directory);
+function turn(life: Life, running: Running): void {
+  if (life.over) return;
+  const { directory, device } = running;
+  const parts = partsOf(directory);
   if (scheduler.chance(0.1)) parts.look();
   const busy = parts.turn();
-  // It has looked at the clock at this time, and ended all that was over by then.
-  if (parts.leases.deadlines.earliestNs > scheduler.now) oracle.lastTurnNs = scheduler.now;
+  if (parts.leases.deadlines.earliestNs > scheduler.now) oracle.turned(device);
   if (!draining) misfortune();
   const stall = scheduler.chance(faults.stall) ? scheduler.between(0, 3e6) : 0;
-  scheduler.after(scheduler.between(500, busy ? 5000 : 20_000) + stall, () => turn(life));
+  const rest = scheduler.between(500, busy ? 5000 : 20_000) + stall;
+  scheduler.after(rest, () => turn(life, running));
 }
 
 function misfortune(): void {
   const client = clients[scheduler.between(0, clients.length)]!;
   if (scheduler.chance(faults.cut)) {
     counts.cuts++;
-    client.device?.cut();
+    // A client loses its node with one of the connections to it.
+    if (DIRECTORIES > 1 && scheduler.chance(0.5)) client.device?.cutOne();
+    else client.device?.cut();
   } else if (scheduler.chance(faults.kill)) {
     counts.kills++;
     counts.operations += client.operations;
@@ -133,16 +172,25 @@ for (const client of clients) {
   void client.done.then(() => running--);
 }
 const left = (): string => {
-  const { counters, baseline, device } = node;
+  if (running > 0) return `${running} clients run`;
+  const { over, options, common } = node;
+  if (over || node.running.length < DIRECTORIES) return 'a node that is down';
   const names = ['connections', 'liveLeases', 'allocatedBytes'] as const;
-  const rest = names.filter((name) => counters[StatIndex[name]] !== 0);
-  const open = fabric.openOf(device).length - baseline;
-  if (open !== 0) rest.push(`${open} objects of the NIC` as never);
-  return running > 0 ? `${running} clients run` : rest.join(', ');
+  const rest: string[] = [];
+  for (const [number, { counters, baseline, device }] of node.running.entries()) {
+    for (const name of names)
+      if (counters[StatIndex[name]] !== 0) rest.push(`${name} of directory ${number}`);
+    const open = fabric.openOf(device).length - baseline;
+    if (open !== 0) rest.push(`${open} objects of the NIC of directory ${number}`);
+  }
+  const leases = DIRECTORIES * leaseIndices(options);
+  const locks = new LockTable(common.locks, leases, common.secret);
+  for (let lease = 0; lease < leases; lease++) if (locks.holds(lease)) rest.push(`a lock of lease ${lease}`);
+  return rest.join(', ');
 };
-for (let steps = 0; (left() !== '' || node.device.dead) && steps < 300_000; steps++) await step();
+for (let steps = 0; left() !== '' && steps < 300_000; steps++) await step();
 if (left() !== '') throw new Violation(`left at the end: ${left()}`);
 process.stdout.write(
-  `${JSON.stringify({ ...counts, steps: scheduler.steps, accepted: oracle.accepted, held: oracle.contended })}\n`,
+  `${JSON.stringify({ ...counts, directories: DIRECTORIES, steps: scheduler.steps, accepted: oracle.accepted, held: oracle.contended })}\n`,
 );
 process.exit(0);
