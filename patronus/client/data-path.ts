@@ -131,8 +131,8 @@ export class DataPath {
   private spin(batch: OperationBatch): void {
     for (let polls = 0; polls < SPIN_POLLS && batch.outcome === undefined; polls++) {
       this.takeCompletions();
-      this.pace.look();
     }
+    if (batch.outcome === undefined) this.pace.inVain();
   }
 
   /** Take what has completed, send what waits; returns how much there was. */

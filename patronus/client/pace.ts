@@ -1,10 +1,11 @@
-import { nowNs } from '../../native/index.js';
-
-/** So many looks at a completion queue take a few microseconds, unless the thread is taken off its core meanwhile. */
-const LOOKS = 256;
-const PREEMPTED_NS = 100e3;
-/** Waits that are spent asleep before polling is tried again. */
-const CROWDED_WAITS = 64;
+/**
+ * Waits that are spent asleep after one in which polling was in vain; twice as many each time again, since the core that
+ * polling takes away may be the one that the other side needs.
+ */
+const LEAST_ASLEEP = 8;
+const MOST_ASLEEP = 8192;
+/** After so many waits in which polling went well it begins with the least again. */
+const CALM_WAITS = 1024;
 
 /**
  * Whether to poll for what another thread has to do, or to sleep until it is done. Polling is faster by far if that thread
@@ -12,23 +13,24 @@ const CROWDED_WAITS = 64;
  */
 export class Pace {
   private crowded = 0;
-  private looks = 0;
-  private lastNs = 0;
+  private asleep = LEAST_ASLEEP;
+  private calm = 0;
 
   /** Begin to wait; false if it should be asleep. */
   begin(): boolean {
-    this.looks = 0;
-    if (this.crowded === 0) return true;
-    this.crowded--;
-    return false;
+    if (this.crowded > 0) {
+      this.crowded--;
+      return false;
+    }
+    if (++this.calm >= CALM_WAITS) this.asleep = LEAST_ASLEEP;
+    return true;
   }
 
-  /** One more look was in vain. */
-  look(): void {
-    if (++this.looks % LOOKS !== 0) return;
-    const now = nowNs();
-    if (this.looks > LOOKS && now - this.lastNs > PREEMPTED_NS) this.crowded = CROWDED_WAITS;
-    this.lastNs = now;
+  /** Polling did not bring what was waited for. */
+  inVain(): void {
+    this.crowded = this.asleep;
+    this.asleep = Math.min(2 * this.asleep, MOST_ASLEEP);
+    this.calm = 0;
   }
 
   get isCrowded(): boolean {

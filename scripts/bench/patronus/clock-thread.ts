@@ -14,7 +14,7 @@ const channel = device.createChannel();
 const latenessNs: number[] = [];
 const endNs = nowNs() + ms * 1e6;
 for (let deadline = nowNs() + everyNs; deadline < endNs; deadline = nowNs() + everyNs) {
-  if (how === 'sleep') channel.wait(deadline - nowNs());
+  if (how === 'sleep') channel.wait(Math.max(0, deadline - nowNs()));
   let now = nowNs();
   while (now < deadline) now = nowNs();
   latenessNs.push(now - deadline);
