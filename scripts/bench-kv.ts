@@ -1,5 +1,6 @@
 /** `npm run bench:kv`: YCSB mixes on the embedded store, by protection, beside other stores in the same run. */
 import { parseArgs } from 'node:util';
+import { benchGets } from './bench/gets.js';
 import { loadTable } from './bench/load-table.js';
 import { benchProtection } from './bench/protection.js';
 import { formatComparisons, formatMachine } from './bench/report.js';
@@ -20,7 +21,8 @@ const USAGE = `usage: npm run bench:kv -- [options]
   --writers 1              threads that load it
   --in-flight 1            puts of each under way at a time
   --shared                 over shared-memory rings instead of loopback
-  --protection 2000        instead: what protection costs one table, by so many turns of 512 operations`;
+  --protection 2000        instead: what protection costs one table, by so many turns of 512 operations
+  --gets 300               instead: how long a get takes, embedded and over shared memory, by so many turns of 1280`;
 
 /** For each record beside its value: key, header, rounding, index; and room for overwritten ones in their grace period. */
 const RECORD_BYTES = 256;
@@ -102,6 +104,7 @@ async function main(): Promise<number> {
         rounds: { type: 'string', default: '3' },
         load: { type: 'string' },
         protection: { type: 'string' },
+        gets: { type: 'string' },
         writers: { type: 'string', default: '1' },
         'in-flight': { type: 'string', default: '1' },
         shared: { type: 'boolean', default: false },
@@ -132,6 +135,9 @@ async function main(): Promise<number> {
     } else if (values.protection !== undefined) {
       const turns = numbers('protection', values.protection, 5)[0]!;
       work = async () => void process.stdout.write(`\n${await benchProtection(turns)}\n`);
+    } else if (values.gets !== undefined) {
+      const turns = numbers('gets', values.gets, 5)[0]!;
+      work = async () => void process.stdout.write(`\n${await benchGets(turns)}\n`);
     }
   } catch (error) {
     process.stderr.write(`${(error as Error).message}\n${USAGE}\n`);
