@@ -40,7 +40,8 @@ TEST(requests_meet_accepts_rejects_and_closes) {
         CHECK(gone->state() == Connection::State::Closed);
         disconnections++;
       }
-      if (random() % 8 == 0 && !accepted.empty()) {
+      // Those that their clients have closed are among them: a device has no end of pairs.
+      while (!accepted.empty() && (accepted.size() > 1000 || random() % 8 == 0)) {
         accepted.back().first->close(Connection::Side::Listener);
         accepted.pop_back();
       }
