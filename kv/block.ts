@@ -24,6 +24,12 @@ const EXPIRY_LO = 5;
 const VERSION_LO = 6;
 const HIGH_PARTS = 7;
 
+// A module's own constants are part of its compiled code; imported and exported ones are loaded and checked at each use.
+const HEADER_BYTES = BLOCK_HEADER_BYTES;
+const HEADER_WORDS = BLOCK_HEADER_WORDS;
+const UNIT = UNIT_BYTES;
+const COUNTS = COUNTER;
+
 /** Words that `length` bytes take when padded to 8 bytes. */
 function paddedWords(length: number): number {
   return ((length + 7) >>> 3) << 1;
@@ -31,12 +37,12 @@ function paddedWords(length: number): number {
 
 /** Offset of the value in its block. */
 export function valueOffset(keyLength: number, metaLength: number): number {
-  return BLOCK_HEADER_BYTES + (paddedWords(keyLength) + paddedWords(metaLength)) * 4;
+  return HEADER_BYTES + (paddedWords(keyLength) + paddedWords(metaLength)) * 4;
 }
 
 /** Bytes to read for the header and the key, in whole units. */
 export function prefixBytes(keyLength: number): number {
-  return (BLOCK_HEADER_BYTES + keyLength + UNIT_BYTES - 1) & -UNIT_BYTES;
+  return (HEADER_BYTES + keyLength + UNIT - 1) & -UNIT;
 }
 
 /** Units that a block needs. */
@@ -83,12 +89,11 @@ export function fillBlock(
 export function sealBlock(words: Uint32Array, version: number): void {
   words[VERSION_LO] = version >>> 0;
   words[HIGH_PARTS] = (words[HIGH_PARTS]! & 0xffff_0000) | Math.floor(version / 0x1_0000_0000);
-  words[CHECKSUM] = checksumWords(words, 1, checkedEnd(words, 0));
+  words[CHECKSUM] = checksumWords(words, 1, checkedEnd(words, 0, blockValueStart(words, 0)));
 }
 
-/** Where the words end that the checksum covers, from the block's start. */
-function checkedEnd(words: Uint32Array, at: number): number {
-  const start = valueOffset(blockKeyLength(words, at), blockMetaLength(words, at));
+/** Where the words end that the checksum covers, from the block's start; the value begins at byte `start`. */
+function checkedEnd(words: Uint32Array, at: number, start: number): number {
   const length = blockIsCounter(words, at) ? 0 : words[at + VALUE_LENGTH]!;
   return (start + length + 3) >>> 2;
 }
@@ -104,15 +109,16 @@ export function blockHoldsKey(
 ): boolean {
   if (words[at + HASH_LO] !== hashLo || words[at + HASH_HI] !== hashHi) return false;
   if ((words[at + LENGTHS]! & 0xffff) !== keyLength) return false;
-  const base = at + BLOCK_HEADER_WORDS;
+  const base = at + HEADER_WORDS;
   for (let i = (keyLength - 1) >>> 2; i >= 0; i--) if (words[base + i] !== keyWords[i]) return false;
   return true;
 }
 
 /** Whether the `size` bytes at word `at` hold a whole, unharmed block. */
 export function blockIntact(words: Uint32Array, at: number, size: number): boolean {
-  if (blockValueStart(words, at) + words[at + VALUE_LENGTH]! > size) return false;
-  return words[at + CHECKSUM] === checksumWords(words, at + 1, at + checkedEnd(words, at));
+  const start = blockValueStart(words, at);
+  if (start + words[at + VALUE_LENGTH]! > size) return false;
+  return words[at + CHECKSUM] === checksumWords(words, at + 1, at + checkedEnd(words, at, start));
 }
 
 /** Offset of the value in the block at word `at`. */
@@ -147,7 +153,7 @@ export function blockMetaWord(words: Uint32Array, at: number): number {
 }
 
 export function blockIsCounter(words: Uint32Array, at: number): boolean {
-  return ((words[at + LENGTHS]! >>> 24) & COUNTER) !== 0;
+  return ((words[at + LENGTHS]! >>> 24) & COUNTS) !== 0;
 }
 
 /** ms since 1970; 0: never. */

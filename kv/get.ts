@@ -16,7 +16,17 @@ import { LARGE_UNITS, slotPointer, slotUnits, UNIT_BYTES } from './layout.js';
 import { BEGIN, CANDIDATE_BYTES, DONE, Operation, type Step } from './operation.js';
 import { versionText } from './versions.js';
 
-const Phase = { Begin: BEGIN, Buckets: 1, Candidates: 2, Whole: 3 } as const;
+/** Phases. */
+const BEGINNING = BEGIN;
+const BUCKETS = 1;
+const CANDIDATES = 2;
+const WHOLE = 3;
+// A module's own constants are part of its compiled code; imported ones are loaded and checked at each use.
+const FOUND_OR_NOT = DONE;
+const { Ok } = RetCode;
+const UNIT = UNIT_BYTES;
+const LARGE = LARGE_UNITS;
+const MOST_WHOLE = CANDIDATE_BYTES;
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -68,27 +78,27 @@ export class Get extends Operation {
   }
 
   begin(): Step {
-    this.phase = Phase.Begin;
+    this.phase = BEGINNING;
     this.locate();
     const acquiring = this.takeLeases(this.context.client.now(), false);
     if (acquiring !== undefined) return acquiring;
-    this.phase = Phase.Buckets;
+    this.phase = BUCKETS;
     return this.send(this.prepareBuckets());
   }
 
   step(status: number): Step {
-    if (status !== RetCode.Ok) {
-      this.phase = Phase.Begin;
+    if (status !== Ok) {
+      this.phase = BEGINNING;
       return this.again(status);
     }
     switch (this.phase) {
-      case Phase.Buckets:
+      case BUCKETS:
         if (!this.bucketsServe) return this.refreshDirectory();
         this.findCandidates(false, -1);
         return this.#next();
-      case Phase.Candidates:
+      case CANDIDATES:
         return this.#check();
-      case Phase.Whole:
+      case WHOLE:
         return this.#checkWhole();
       default:
         return this.begin();
@@ -103,15 +113,15 @@ export class Get extends Operation {
 
   /** Small blocks are read whole at once, larger ones only if they turn out to be the key's. */
   protected override candidateBytes(units: number): number {
-    const size = units * UNIT_BYTES;
-    if (this.#presenceOnly || units === LARGE_UNITS || size > CANDIDATE_BYTES)
+    const size = units * UNIT;
+    if (this.#presenceOnly || units === LARGE || size > MOST_WHOLE)
       return super.candidateBytes(units);
     return size;
   }
 
   #next(): Step {
-    if (this.readCount === this.candidateCount) return DONE;
-    this.phase = Phase.Candidates;
+    if (this.readCount === this.candidateCount) return FOUND_OR_NOT;
+    this.phase = CANDIDATES;
     return this.readCandidates();
   }
 
@@ -122,8 +132,8 @@ export class Get extends Operation {
       const place = this.places[index]!;
       const slot = this.candidates[index]!;
       const units = slotUnits(words[slot + 1]!);
-      const size = units * UNIT_BYTES;
-      const isWhole = this.candidateBytes(units) === size && units !== LARGE_UNITS;
+      const size = units * UNIT;
+      const isWhole = this.candidateBytes(units) === size && units !== LARGE;
       const mine = this.holdsKey(words, place);
       if (isWhole && !blockIntact(words, place, size)) return this.#retry();
       if (!mine) continue;
@@ -137,10 +147,10 @@ export class Get extends Operation {
     const { words } = this;
     const { maxValueBytes } = this.context.superblock;
     if (blockValueLength(words, place) > maxValueBytes) return this.#retry();
-    const size = unitsOfBlock(words, place) * UNIT_BYTES;
+    const size = unitsOfBlock(words, place) * UNIT;
     if (this.#large !== undefined) this.context.client.putRdmaBuffer(this.#large);
     this.#large = this.context.client.getRdmaBuffer(size);
-    this.phase = Phase.Whole;
+    this.phase = WHOLE;
     const pointer = slotPointer(words[slot]!, words[slot + 1]!);
     return this.readBlock(this.#large, size, pointer);
   }
@@ -154,16 +164,16 @@ export class Get extends Operation {
   /** The entry is the key's; once it has expired it is as if it were not there. */
   #hit(words: Uint32Array, bytes: Uint8Array, place: number): Step {
     if (this.lacksDate(words, place)) return this.#retry();
-    if (this.isExpired(words, place)) return DONE;
+    if (this.isExpired(words, place)) return FOUND_OR_NOT;
     this.found = true;
     this.#words = words;
     this.#bytes = bytes;
     this.#place = place;
-    return DONE;
+    return FOUND_OR_NOT;
   }
 
   #retry(): Step {
-    this.phase = Phase.Begin;
+    this.phase = BEGINNING;
     return this.again(RetCode.Retry);
   }
 }

@@ -111,7 +111,10 @@ export const BUCKET_MARK = 0x424b_0000;
 export const SPLITTING = 0x100;
 /** A new subtable that is readable already, while the old one may still be read too: nothing in it changes. */
 export const FILLING = 0x200;
+// A module's own constants are part of its compiled code; exported ones are loaded and checked at each use.
 const FLAGS = SPLITTING | FILLING;
+const MARK = BUCKET_MARK;
+
 
 export function bucketHeaderLo(localDepth: number, flags = 0): number {
   return BUCKET_MARK | flags | localDepth;
@@ -127,7 +130,7 @@ export function bucketServes(
   cachedDepth: number,
   suffix: number,
 ): boolean {
-  if ((headerLo & 0xffff_fc00) !== BUCKET_MARK) return false;
+  if ((headerLo & 0xffff_fc00) !== MARK) return false;
   const mask = suffixMask(Math.max(headerLo & 0xff, cachedDepth));
   return ((headerSuffix ^ suffix) & mask) === 0;
 }
@@ -144,11 +147,9 @@ export function bucketTakes(headerLo: number, suffix: number): boolean {
 export const PENDING = 1;
 /** Bit 1: committed, and being moved into a new subtable. Readable; not to be changed by anybody but the splitter. */
 export const FROZEN = 2;
+const POINTER_LO = ~(PENDING | FROZEN);
 /** Slot length of blocks of this many units or more: their size is in their header. */
 export const LARGE_UNITS = 255;
-
-/** Of a slot's 8 bytes, the one that is the fingerprint. */
-export const FINGERPRINT_BYTE = 7;
 
 export function slotHi(offset: number, units: number, fingerprint: number): number {
   return (
@@ -157,7 +158,7 @@ export function slotHi(offset: number, units: number, fingerprint: number): numb
 }
 
 export function slotPointer(lo: number, hi: number): number {
-  return ((lo & ~(PENDING | FROZEN)) >>> 0) + (hi & 0xffff) * 0x1_0000_0000;
+  return ((lo & POINTER_LO) >>> 0) + (hi & 0xffff) * 0x1_0000_0000;
 }
 
 export function slotUnits(hi: number): number {

@@ -2,6 +2,7 @@ import { type Batch, type Lease, type MaybePromise, type RdmaBuffer, RetCode } f
 import { KvError, KvErrorCode } from './api.js';
 import { blockExpiry, blockHoldsKey, prefixBytes } from './block.js';
 import { type BlockRead, readUnderOwnLeases } from './block-reads.js';
+import { PAIR_SLOTS, pairFills, pairServes, pairTakes, slotsWith } from './bucket-pair.js';
 import type { TableContext } from './context.js';
 import type { Subtable } from './directory.js';
 import { toKvError } from './errors.js';
@@ -9,16 +10,11 @@ import { combinedBucket, hashKey, KeyHash, secondBucket } from './hash.js';
 import {
   BUCKET_BYTES,
   BUCKET_HEADER,
-  bucketServes,
-  bucketTakes,
   COMBINED_BYTES,
-  FILLING,
-  FINGERPRINT_BYTE,
   FROZEN,
   GROUP_BYTES,
   MAX_KEY_BYTES,
   PENDING,
-  SLOTS_PER_BUCKET,
   slotPointer,
   slotUnits,
   UNIT_BYTES,
@@ -54,8 +50,14 @@ const CANDIDATES_AT = ATOMIC_AT + UNIT_BYTES;
 export const CANDIDATE_BYTES = SCRATCH_BYTES - CANDIDATES_AT;
 const BUCKET_WORDS = BUCKET_BYTES / 4;
 const COMBINED_WORDS = COMBINED_BYTES / 4;
-const BUCKETS_WORDS = 2 * COMBINED_WORDS;
-const MAX_CANDIDATES = 4 * SLOTS_PER_BUCKET;
+// A module's own constants are part of its compiled code; imported and exported ones are loaded and checked at each use.
+const { Ok } = RetCode;
+const SENT_LATER = PREPARED;
+const SIDE_BYTES = BUCKET_BYTES;
+const PAIR_HALF = COMBINED_BYTES;
+const GROUP = GROUP_BYTES;
+const UNIT = UNIT_BYTES;
+const SCRATCH = SCRATCH_BYTES;
 /** Never the value of a slot: what the result of an atomic is set to before, to see whether it was executed. */
 const NOT_EXECUTED = 0xffff_ffff;
 
@@ -76,7 +78,7 @@ export abstract class Operation {
   /** Its own, or one that it shares for some steps. */
   protected batch: Batch;
   protected readonly scratch: RdmaBuffer;
-  /** Of the scratch buffer. The first BUCKETS_WORDS are the image of the buckets. */
+  /** Of the scratch buffer. It begins with the image of the buckets. */
   protected readonly words: Uint32Array;
   protected readonly keyWords = new Uint32Array(MAX_KEY_BYTES / 4);
   protected readonly hash = new KeyHash();
@@ -84,8 +86,8 @@ export abstract class Operation {
   protected phase = 0;
   protected attempt = 0;
   /** Slots with the key's fingerprint, where their blocks lie in the scratch buffer (words), how far they are. */
-  protected readonly candidates = new Int32Array(MAX_CANDIDATES);
-  protected readonly places = new Int32Array(MAX_CANDIDATES);
+  protected readonly candidates = new Int32Array(PAIR_SLOTS);
+  protected readonly places = new Int32Array(PAIR_SLOTS);
   protected candidateCount = 0;
   protected checkedCount = 0;
   protected readCount = 0;
@@ -108,10 +110,11 @@ export abstract class Operation {
   #attemptMs = 0;
   #dateKnown = false;
   #splitPatienceNs = 0;
+  /** Numbers of the combined buckets: of the odd ones the overflow bucket comes first. */
+  #combinedA = 0;
+  #combinedB = 0;
   #bucketA = 0;
   #bucketB = 0;
-  /** Of the image, per combined bucket: whether its main bucket comes first, before the overflow bucket. */
-  readonly #mainFirst = [true, true];
 
   constructor(context: TableContext) {
     this.context = context;
@@ -178,10 +181,10 @@ export abstract class Operation {
     const a = combinedBucket(this.hash.partA, groups);
     const b = secondBucket(this.hash.partB, a, groups);
     this.subtable = subtable;
-    this.#mainFirst[0] = (a & 1) === 0;
-    this.#mainFirst[1] = (b & 1) === 0;
-    this.#bucketA = subtable.offset + (a >>> 1) * GROUP_BYTES + (a & 1) * BUCKET_BYTES;
-    this.#bucketB = subtable.offset + (b >>> 1) * GROUP_BYTES + (b & 1) * BUCKET_BYTES;
+    this.#combinedA = a;
+    this.#combinedB = b;
+    this.#bucketA = subtable.offset + (a >>> 1) * GROUP + (a & 1) * SIDE_BYTES;
+    this.#bucketB = subtable.offset + (b >>> 1) * GROUP + (b & 1) * SIDE_BYTES;
   }
 
   /** Takes the leases of an attempt; a promise if one has to be acquired: then begin again. */
@@ -226,16 +229,9 @@ export abstract class Operation {
     const { lease } = this.regionHeld ?? this.subtableHeld!;
     const base = lease.offset;
     const flags = this.#rwFlags;
-    const status = batch.prepareRead(lease, scratch, BUCKETS_AT, COMBINED_BYTES, this.#bucketA - base, flags);
-    if (status !== RetCode.Ok) return status;
-    return batch.prepareRead(
-      lease,
-      scratch,
-      BUCKETS_AT + COMBINED_BYTES,
-      COMBINED_BYTES,
-      this.#bucketB - base,
-      flags,
-    );
+    const status = batch.prepareRead(lease, scratch, BUCKETS_AT, PAIR_HALF, this.#bucketA - base, flags);
+    if (status !== Ok) return status;
+    return batch.prepareRead(lease, scratch, BUCKETS_AT + PAIR_HALF, PAIR_HALF, this.#bucketB - base, flags);
   }
 
   /** Lets several operations go out together; without one the operation goes on alone. */
@@ -244,14 +240,15 @@ export abstract class Operation {
   }
 
   /** Sends the batch unless an operation was not taken. */
-  protected send(status: RetCode): Step {
-    if (this.batch !== this.#ownBatch) return status === RetCode.Ok ? PREPARED : status;
-    if (status === RetCode.Ok) {
-      if (!this.#among) return this.batch.commit(this.#nowNs);
-      const posted = this.batch.post(this.#nowNs);
-      return posted === RetCode.Ok ? PREPARED : posted;
+  protected send(status: number): Step {
+    const { batch } = this;
+    if (batch !== this.#ownBatch) return status === Ok ? SENT_LATER : status;
+    if (status === Ok) {
+      if (!this.#among) return batch.commit(this.#nowNs);
+      const posted = batch.post(this.#nowNs);
+      return posted === Ok ? SENT_LATER : posted;
     }
-    this.batch.reset();
+    batch.reset();
     return status;
   }
 
@@ -314,39 +311,17 @@ export abstract class Operation {
 
   /** Whether the buckets just read still belong to the key. */
   protected get bucketsServe(): boolean {
-    const { words } = this;
-    const { localDepth } = this.subtable;
-    const { suffix } = this.hash;
-    let lo = words[BUCKET_HEADER]!;
-    let hi = words[BUCKET_HEADER + 1]!;
-    if (!bucketServes(lo, hi, localDepth, suffix)) return false;
-    for (let header = BUCKET_HEADER + BUCKET_WORDS; header < BUCKETS_WORDS; header += BUCKET_WORDS) {
-      // Most often all four say the same.
-      if (words[header] === lo && words[header + 1] === hi) continue;
-      lo = words[header]!;
-      hi = words[header + 1]!;
-      if (!bucketServes(lo, hi, localDepth, suffix)) return false;
-    }
-    return true;
+    return pairServes(this.words, this.subtable.localDepth, this.hash.suffix);
   }
 
   /** Whether the key may be inserted into the buckets just read. */
   protected get bucketsTake(): boolean {
-    const { words } = this;
-    const { suffix } = this.hash;
-    for (let header = BUCKET_HEADER; header < BUCKETS_WORDS; header += BUCKET_WORDS) {
-      if (!bucketTakes(words[header]!, suffix)) return false;
-    }
-    return true;
+    return pairTakes(this.words, this.hash.suffix);
   }
 
   /** Whether one of the buckets just read is of a new subtable that is not open to writers yet. */
   protected get bucketsFilling(): boolean {
-    const { words } = this;
-    for (let header = BUCKET_HEADER; header < BUCKETS_WORDS; header += BUCKET_WORDS) {
-      if ((words[header]! & FILLING) !== 0) return true;
-    }
-    return false;
+    return pairFills(this.words);
   }
 
   /** Whether the entry found in a slot can't be changed now. */
@@ -361,7 +336,8 @@ export abstract class Operation {
   protected emptySlotIn(combined: number): number {
     const { words } = this;
     const first = combined * COMBINED_WORDS;
-    const main = this.#mainFirst[combined]! ? first : first + BUCKET_WORDS;
+    const mainFirst = ((combined === 0 ? this.#combinedA : this.#combinedB) & 1) === 0;
+    const main = mainFirst ? first : first + BUCKET_WORDS;
     let empty = -1;
     this.freeSlots = 0;
     if (combined === 0) this.pendingSlot = -1;
@@ -378,50 +354,37 @@ export abstract class Operation {
 
   /** Collects the slots with the key's fingerprint, but for `except`. */
   protected findCandidates(withPending: boolean, except: number): void {
-    const { words, candidates } = this;
-    const { bytes } = this.scratch;
-    const { fingerprint } = this.hash;
-    let count = 0;
-    for (let bucket = 0; bucket < BUCKETS_WORDS; bucket += BUCKET_WORDS) {
-      for (let slot = bucket; slot < bucket + BUCKET_HEADER; slot += 2) {
-        if (bytes[slot * 4 + FINGERPRINT_BYTE] !== fingerprint) continue;
-        if (words[slot + 1] === 0 || slot === except) continue;
-        if (withPending || (words[slot]! & PENDING) === 0) candidates[count++] = slot;
-      }
-    }
-    this.candidateCount = count;
+    const { words, candidates, hash } = this;
+    this.candidateCount = slotsWith(words, hash.fingerprint, withPending, except, candidates);
     this.checkedCount = 0;
     this.readCount = 0;
   }
 
   /** How much of a block of a slot's length is read to see whether it has the key: all of that at the latest. */
   protected candidateBytes(units: number): number {
-    return Math.min(units * UNIT_BYTES, prefixBytes(this.keyLength));
+    return Math.min(units * UNIT, prefixBytes(this.keyLength));
   }
 
   /** Reads as many of the candidates' blocks as fit in one batch. Call while readCount < candidateCount. */
   protected readCandidates(): Step {
     if (this.#byBlock) return this.#readCandidatesByBlock();
-    const { batch, words, scratch, candidates, places } = this;
+    const { batch, words, scratch, candidates, places, candidateCount } = this;
     const { lease } = this.regionHeld!;
+    const base = lease.offset;
+    const flags = this.#rwFlags;
+    let read = this.readCount;
     let at = CANDIDATES_AT;
-    let status: RetCode = RetCode.Ok;
-    while (this.readCount < this.candidateCount && batch.count < MAX_BATCH && status === RetCode.Ok) {
-      const slot = candidates[this.readCount]!;
+    let status: number = Ok;
+    while (read < candidateCount && batch.count < MAX_BATCH && status === Ok) {
+      const slot = candidates[read]!;
       const hi = words[slot + 1]!;
       const size = this.candidateBytes(slotUnits(hi));
-      if (at + size > SCRATCH_BYTES) break;
-      status = batch.prepareRead(
-        lease,
-        scratch,
-        at,
-        size,
-        slotPointer(words[slot]!, hi) - lease.offset,
-        this.#rwFlags,
-      );
-      places[this.readCount++] = at >>> 2;
+      if (at + size > SCRATCH) break;
+      status = batch.prepareRead(lease, scratch, at, size, slotPointer(words[slot]!, hi) - base, flags);
+      places[read++] = at >>> 2;
       at += size;
     }
+    this.readCount = read;
     return this.send(status);
   }
 

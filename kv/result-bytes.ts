@@ -13,13 +13,13 @@ const LOOP_BYTES = 512;
 export class ResultBytes {
   #slab = new ArrayBuffer(0);
   #words = new Uint32Array(0);
-  #used = 0;
+  #used = SLAB_BYTES;
 
   /** `size` bytes from the word `at` of `words` on; `bytes` is the same memory. */
   copy(words: Uint32Array, bytes: Uint8Array, at: number, size: number): Uint8Array {
     if (size > POOLED_BYTES) return bytes.slice(at * 4, at * 4 + size);
     const rounded = (size + 7) & ~7;
-    if (this.#used + rounded > this.#slab.byteLength) this.#newSlab();
+    if (this.#used + rounded > SLAB_BYTES) this.#newSlab();
     const from = this.#used;
     this.#used += rounded;
     const result = new Uint8Array(this.#slab, from, size);

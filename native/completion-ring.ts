@@ -5,6 +5,15 @@ import { CqeLayout, RingLayout } from './verbs.js';
 const HEADER_WORDS = RingLayout.HEADER_BYTES / 4;
 const CQE_WORDS = CqeLayout.BYTES / 4;
 const POLLED = RingLayout.USER_COUNTER / 4;
+// A module's own constants are part of its compiled code; imported ones are loaded and checked at each use.
+const IN_ORDER = LOADS_IN_ORDER;
+const WR_ID = CqeLayout.WR_ID / 4;
+const STATUS = CqeLayout.STATUS / 4;
+const OPCODE_AND_FLAGS = CqeLayout.OPCODE / 4;
+const BYTE_LEN = CqeLayout.BYTE_LEN / 4;
+const QP_NUM = CqeLayout.QP_NUM / 4;
+const IMM = CqeLayout.IMM / 4;
+const SEQUENCE = CqeLayout.SEQUENCE / 4;
 
 /** The poller's end of a ring of completions, of twice the queue's depth. */
 export class CompletionRing {
@@ -26,16 +35,16 @@ export class CompletionRing {
     const { ring } = this;
     const at = HEADER_WORDS + (this.polled & this.mask) * CQE_WORDS;
     const next = (this.polled + 1) >>> 0;
-    const sequence = at + CqeLayout.SEQUENCE / 4;
-    if ((LOADS_IN_ORDER ? ring[sequence] : Atomics.load(ring, sequence)) !== next) return false;
-    const opcodeAndFlags = ring[at + CqeLayout.OPCODE / 4]!;
-    into.wrId = ring[at + CqeLayout.WR_ID / 4]!;
-    into.status = ring[at + CqeLayout.STATUS / 4]!;
+    const sequence = at + SEQUENCE;
+    if ((IN_ORDER ? ring[sequence] : Atomics.load(ring, sequence)) !== next) return false;
+    const opcodeAndFlags = ring[at + OPCODE_AND_FLAGS]!;
+    into.wrId = ring[at + WR_ID]!;
+    into.status = ring[at + STATUS]!;
     into.opcode = opcodeAndFlags & 0xff;
     into.flags = (opcodeAndFlags >>> 8) & 0xff;
-    into.byteLen = ring[at + CqeLayout.BYTE_LEN / 4]!;
-    into.qpNum = ring[at + CqeLayout.QP_NUM / 4]!;
-    into.imm = ring[at + CqeLayout.IMM / 4]!;
+    into.byteLen = ring[at + BYTE_LEN]!;
+    into.qpNum = ring[at + QP_NUM]!;
+    into.imm = ring[at + IMM]!;
     this.polled = next;
     if ((next & this.tellMask) === 0) Atomics.store(ring, POLLED, next);
     return true;

@@ -5,6 +5,8 @@ const USER = RingLayout.USER_COUNTER / 4;
 const NIC = RingLayout.NIC_COUNTER / 4;
 const WQE_WORDS = WqeLayout.BYTES / 4;
 const TWO_32 = 4294967296;
+// A module's own constants are part of its compiled code; imported ones are loaded and checked at each use.
+const { RDMA_READ, RDMA_WRITE, CMP_AND_SWP, FETCH_AND_ADD, SEND } = Opcode;
 
 const LENGTH = WqeLayout.LENGTH / 4;
 const WR_ID = WqeLayout.WR_ID / 4;
@@ -47,7 +49,7 @@ export abstract class SendRing {
     remoteAddr: number,
     rkey: number,
   ): boolean {
-    const at = this.begin(Opcode.RDMA_READ, flags, wrId, length);
+    const at = this.begin(RDMA_READ, flags, wrId, length);
     return at !== 0 && this.oneSided(at, localAddr, lkey, remoteAddr, rkey);
   }
 
@@ -60,7 +62,7 @@ export abstract class SendRing {
     remoteAddr: number,
     rkey: number,
   ): boolean {
-    const at = this.begin(Opcode.RDMA_WRITE, flags, wrId, length);
+    const at = this.begin(RDMA_WRITE, flags, wrId, length);
     return at !== 0 && this.oneSided(at, localAddr, lkey, remoteAddr, rkey);
   }
 
@@ -76,7 +78,7 @@ export abstract class SendRing {
     swapLo: number,
     swapHi: number,
   ): boolean {
-    const at = this.begin(Opcode.CMP_AND_SWP, flags, wrId, 8);
+    const at = this.begin(CMP_AND_SWP, flags, wrId, 8);
     if (at === 0) return false;
     const { send } = this;
     send[at + COMPARE_ADD] = compareLo;
@@ -96,7 +98,7 @@ export abstract class SendRing {
     addLo: number,
     addHi: number,
   ): boolean {
-    const at = this.begin(Opcode.FETCH_AND_ADD, flags, wrId, 8);
+    const at = this.begin(FETCH_AND_ADD, flags, wrId, 8);
     if (at === 0) return false;
     this.send[at + COMPARE_ADD] = addLo;
     this.send[at + COMPARE_ADD + 1] = addHi;
@@ -104,7 +106,7 @@ export abstract class SendRing {
   }
 
   postSend(wrId: number, flags: number, localAddr: number, lkey: number, length: number): boolean {
-    const at = this.begin(Opcode.SEND, flags, wrId, length);
+    const at = this.begin(SEND, flags, wrId, length);
     return at !== 0 && this.oneSided(at, localAddr, lkey, 0, 0);
   }
 
@@ -153,11 +155,11 @@ export abstract class SendRing {
   }
 
   postSendInline(wrId: number, flags: number, bytes: Uint8Array): boolean {
-    return this.beginInline(Opcode.SEND, flags, wrId, bytes) !== 0;
+    return this.beginInline(SEND, flags, wrId, bytes) !== 0;
   }
 
   postWriteInline(wrId: number, flags: number, bytes: Uint8Array, remoteAddr: number, rkey: number): boolean {
-    const at = this.beginInline(Opcode.RDMA_WRITE, flags, wrId, bytes);
+    const at = this.beginInline(RDMA_WRITE, flags, wrId, bytes);
     if (at === 0) return false;
     this.remote(at, remoteAddr, rkey);
     return true;

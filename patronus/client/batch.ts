@@ -7,6 +7,13 @@ import { Tracer } from './tracer.js';
 
 export const MAX_BATCH = 16;
 
+// A module's own constants are part of its compiled code; imported and exported ones are loaded and checked at each use.
+const MOST = MAX_BATCH;
+const { RDMA_READ, RDMA_WRITE, CMP_AND_SWP, FETCH_AND_ADD } = Opcode;
+const { SIGNALED } = SendFlag;
+const { Ok, Invalid, LeaseLocalExpiredErr } = RetCode;
+const { NoLocalExpireCheck, WithAutoExtend, UseUniversalRkey, EnableTrace } = RwFlag;
+
 /** What an operation is made of: 32-bit words, and addresses, which have 48 bits. */
 const WORDS = 8;
 const OPCODE = 0;
@@ -35,8 +42,8 @@ export class OperationBatch implements Batch {
   private deadlineNs = Number.POSITIVE_INFINITY;
   /** Posted, and its outcome not told yet. */
   private submitted = false;
-  private readonly words = new Uint32Array(MAX_BATCH * WORDS);
-  private readonly addresses = new Float64Array(MAX_BATCH * ADDRESSES);
+  private readonly words = new Uint32Array(MOST * WORDS);
+  private readonly addresses = new Float64Array(MOST * ADDRESSES);
 
   constructor(node: NodeConnection) {
     this.node = node;
@@ -50,7 +57,7 @@ export class OperationBatch implements Batch {
     offset: number,
     flags = 0,
   ): RetCode {
-    return this.prepare(Opcode.RDMA_READ, lease, buffer, bufferOffset, size, offset, flags);
+    return this.prepare(RDMA_READ, lease, buffer, bufferOffset, size, offset, flags);
   }
 
   prepareWrite(
@@ -61,7 +68,7 @@ export class OperationBatch implements Batch {
     offset: number,
     flags = 0,
   ): RetCode {
-    return this.prepare(Opcode.RDMA_WRITE, lease, buffer, bufferOffset, size, offset, flags);
+    return this.prepare(RDMA_WRITE, lease, buffer, bufferOffset, size, offset, flags);
   }
 
   prepareCas(
@@ -75,10 +82,10 @@ export class OperationBatch implements Batch {
     desiredHi: number,
     flags = 0,
   ): RetCode {
-    const status = this.prepare(Opcode.CMP_AND_SWP, lease, buffer, bufferOffset, 8, offset, flags);
-    if (status !== RetCode.Ok) return status;
+    const status = this.prepare(CMP_AND_SWP, lease, buffer, bufferOffset, 8, offset, flags);
+    if (status !== Ok) return status;
     this.setOperands(expectedLo, expectedHi, desiredLo, desiredHi);
-    return RetCode.Ok;
+    return Ok;
   }
 
   prepareFaa(
@@ -90,10 +97,10 @@ export class OperationBatch implements Batch {
     addHi: number,
     flags = 0,
   ): RetCode {
-    const status = this.prepare(Opcode.FETCH_AND_ADD, lease, buffer, bufferOffset, 8, offset, flags);
-    if (status !== RetCode.Ok) return status;
+    const status = this.prepare(FETCH_AND_ADD, lease, buffer, bufferOffset, 8, offset, flags);
+    if (status !== Ok) return status;
     this.setOperands(addLo, addHi, 0, 0);
-    return RetCode.Ok;
+    return Ok;
   }
 
   /** A CAS on the header of a lease of this node: the only operation of its batch. Its term has been looked at already. */
@@ -104,7 +111,7 @@ export class OperationBatch implements Batch {
     newUnits: number,
     tracer: Tracer | undefined,
   ): void {
-    this.add(Opcode.CMP_AND_SWP, buffer.lkey, buffer.address, 8, lease.headerRkey, lease.headerAddress);
+    this.add(CMP_AND_SWP, buffer.lkey, buffer.address, 8, lease.headerRkey, lease.headerAddress);
     this.setOperands(units, lease.generation, newUnits, lease.generation);
     if (tracer === undefined) return;
     this.tracer = tracer;
@@ -117,27 +124,27 @@ export class OperationBatch implements Batch {
   }
 
   post(nowNs?: number): RetCode {
-    if (this.submitted) return RetCode.Invalid;
+    if (this.submitted) return Invalid;
     this.executed = 0;
-    if (this.count === 0) return RetCode.Ok;
+    if (this.count === 0) return Ok;
     if (this.pastDeadline(nowNs)) {
       this.tracer?.mark('checked');
       if (this.tracer !== undefined) this.handOver();
       this.reset();
-      return RetCode.LeaseLocalExpiredErr;
+      return LeaseLocalExpiredErr;
     }
     this.tracer?.mark('checked');
     this.submitted = true;
     this.outcome = undefined;
     this.node.submit(this);
-    return RetCode.Ok;
+    return Ok;
   }
 
   commit(nowNs?: number): MaybePromise<RetCode> {
     if (!this.submitted) {
       const status = this.post(nowNs);
-      if (status !== RetCode.Ok || this.count === 0) return status;
-    } else if (this.resolve !== undefined) return RetCode.Invalid;
+      if (status !== Ok || this.count === 0) return status;
+    } else if (this.resolve !== undefined) return Invalid;
     if (this.outcome === undefined) this.node.await(this);
     return this.outcome !== undefined ? this.finish() : this.later();
   }
@@ -168,21 +175,21 @@ export class OperationBatch implements Batch {
     const last = this.count - 1;
     for (let i = 0; i <= last; i++) {
       const wrId = wrIdBase | i;
-      const flags = i === last ? SendFlag.SIGNALED : 0;
+      const flags = i === last ? SIGNALED : 0;
       const at = i * WORDS;
       const local = addresses[i * ADDRESSES + LOCAL]!;
       const remote = addresses[i * ADDRESSES + REMOTE]!;
       const lkey = words[at + LKEY]!;
       const rkey = words[at + RKEY]!;
       const opcode = words[at + OPCODE]!;
-      if (opcode === Opcode.RDMA_READ) {
+      if (opcode === RDMA_READ) {
         qp.postRead(wrId, flags, local, lkey, words[at + LENGTH]!, remote, rkey);
-      } else if (opcode === Opcode.RDMA_WRITE) {
+      } else if (opcode === RDMA_WRITE) {
         qp.postWrite(wrId, flags, local, lkey, words[at + LENGTH]!, remote, rkey);
       } else {
         const lo = words[at + COMPARE_ADD]!;
         const hi = words[at + COMPARE_ADD + 1]!;
-        if (opcode === Opcode.FETCH_AND_ADD) qp.postFaa(wrId, flags, local, lkey, remote, rkey, lo, hi);
+        if (opcode === FETCH_AND_ADD) qp.postFaa(wrId, flags, local, lkey, remote, rkey, lo, hi);
         else
           qp.postCas(
             wrId,
@@ -232,30 +239,30 @@ export class OperationBatch implements Batch {
     offset: number,
     flags: number,
   ): RetCode {
-    if (this.count === MAX_BATCH || this.submitted) return RetCode.Invalid;
-    if (!(lease instanceof LeaseHandle) || lease.node !== this.node) return RetCode.Invalid;
-    if (!(buffer instanceof RegisteredBuffer) || buffer.pool !== this.node.buffers) return RetCode.Invalid;
+    if (this.count === MOST || this.submitted) return Invalid;
+    if (!(lease instanceof LeaseHandle) || lease.node !== this.node) return Invalid;
+    if (!(buffer instanceof RegisteredBuffer) || buffer.pool !== this.node.buffers) return Invalid;
     // A neighbour in the slab must not be read or overwritten by mistake: the NIC sees only the slab.
     if (bufferOffset >>> 0 !== bufferOffset || size >>> 0 !== size || bufferOffset + size > buffer.size) {
-      return RetCode.Invalid;
+      return Invalid;
     }
     // Before the start of the node's memory there is no address; such an access is out of every lease's bounds.
     const remote = lease.offset + offset;
-    if (!Number.isSafeInteger(remote)) return RetCode.Invalid;
+    if (!Number.isSafeInteger(remote)) return Invalid;
     let { rkey } = lease;
-    if ((flags & RwFlag.UseUniversalRkey) !== 0) {
+    if ((flags & UseUniversalRkey) !== 0) {
       rkey = this.node.universalRkey;
-      if (rkey === 0) return RetCode.Invalid;
+      if (rkey === 0) return Invalid;
     }
-    if (opcode !== Opcode.RDMA_READ) lease.cache?.forget(offset, size);
-    if ((flags & RwFlag.WithAutoExtend) !== 0) lease.extendIfNear();
-    if ((flags & RwFlag.NoLocalExpireCheck) === 0) {
-      if (lease.ended) return RetCode.Invalid;
+    if (opcode !== RDMA_READ) lease.cache?.forget(offset, size);
+    if ((flags & WithAutoExtend) !== 0) lease.extendIfNear();
+    if ((flags & NoLocalExpireCheck) === 0) {
+      if (lease.ended) return Invalid;
       if (lease.deadlineNs < this.deadlineNs) this.deadlineNs = lease.deadlineNs;
     }
     this.add(opcode, buffer.lkey, buffer.address + bufferOffset, size, rkey, remote);
-    if ((flags & RwFlag.EnableTrace) !== 0) this.record(lease);
-    return RetCode.Ok;
+    if ((flags & EnableTrace) !== 0) this.record(lease);
+    return Ok;
   }
 
   private add(

@@ -19,6 +19,9 @@ export const DATA_SEND_DEPTH = 256;
 const MAX_UNDER_WAY = DATA_SEND_DEPTH - MAX_BATCH;
 const BATCH_SLOTS = DATA_SEND_DEPTH;
 const OPERATION_BITS = 4;
+// A module's own constants are part of its compiled code; imported ones are loaded and checked at each use.
+const { SUCCESS } = WcStatus;
+const { Ok } = RetCode;
 /**
  * Looks at the completion queue before a batch is left to the event loop. A round trip to an engine that polls takes some
  * dozens of them, which is less than a promise and a turn of the loop cost.
@@ -194,9 +197,9 @@ export class DataPath {
       const pair = this.pairs[this.batchPair[slot]!]!;
       pair.underWay -= batch.count;
       this.batches[slot] = undefined;
-      if (completion.status === WcStatus.SUCCESS) {
+      if (completion.status === SUCCESS) {
         this.freeSlots.push(slot);
-        batch.complete(RetCode.Ok, batch.count);
+        batch.complete(Ok, batch.count);
         continue;
       }
       this.failedSlots.push(slot);
