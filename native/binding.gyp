@@ -17,7 +17,6 @@
         "soft/channel.cc",
         "soft/completion_queue.cc",
         "soft/connection.cc",
-        "soft/copy.cc",
         "soft/descriptor.cc",
         "soft/device.cc",
         "soft/execution.cc",
@@ -34,7 +33,7 @@
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_CPP_EXCEPTIONS"],
-      "cflags_cc": ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-fexceptions"],
+      "cflags_cc": ["-std=c++17", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror", "-fexceptions"],
       "cflags_cc!": ["-fno-exceptions", "-std=gnu++17", "-std=gnu++20"],
       "cflags!": ["-fno-exceptions"]
     }

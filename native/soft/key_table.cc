@@ -124,8 +124,7 @@ void KeyTable::WindowRun::begin() {
   requests_ = 1;
 }
 
-void KeyTable::WindowRun::end() {
-  if (!begun_) return;
+void KeyTable::WindowRun::finish() {
   settle();
   table_.mutex_.unlock();
   begun_ = false;

@@ -139,12 +139,15 @@ class KeyTable {
     bool bind(uint32_t pd, uint32_t rkey, uint32_t regionKey, uint64_t start, uint64_t length, uint32_t access);
     bool invalidate(uint32_t pd, uint32_t rkey);
     // When this has returned the keys that were ended are. Nobody may hear of it before.
-    void end();
+    void end() {
+      if (begun_) finish();
+    }
 
    private:
     friend class KeyTable;
     static constexpr uint32_t MOST = 32;
     void begin();
+    void finish();
     void kill(KeyEntry& entry);
     void unbind(KeyEntry& window);
     // Wait for the accesses under the keys that were killed.
