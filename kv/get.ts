@@ -114,8 +114,7 @@ export class Get extends Operation {
   /** Small blocks are read whole at once, larger ones only if they turn out to be the key's. */
   protected override candidateBytes(units: number): number {
     const size = units * UNIT;
-    if (this.#presenceOnly || units === LARGE || size > MOST_WHOLE)
-      return super.candidateBytes(units);
+    if (this.#presenceOnly || units === LARGE || size > MOST_WHOLE) return super.candidateBytes(units);
     return size;
   }
 

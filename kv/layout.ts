@@ -115,7 +115,6 @@ export const FILLING = 0x200;
 const FLAGS = SPLITTING | FILLING;
 const MARK = BUCKET_MARK;
 
-
 export function bucketHeaderLo(localDepth: number, flags = 0): number {
   return BUCKET_MARK | flags | localDepth;
 }

@@ -13,7 +13,7 @@ const LOOP_BYTES = 512;
 export class ResultBytes {
   #slab = new ArrayBuffer(0);
   #words = new Uint32Array(0);
-  #used = SLAB_BYTES;
+  #used = 2 * SLAB_BYTES;
 
   /** `size` bytes from the word `at` of `words` on; `bytes` is the same memory. */
   copy(words: Uint32Array, bytes: Uint8Array, at: number, size: number): Uint8Array {
