@@ -122,7 +122,7 @@ export class DataPath {
       this.host.watch();
       return;
     }
-    this.takeCompletions();
+    this.takeCompletions(batch);
   }
 
   /** Wait a little for a submitted batch, then leave it to the event loop. */
@@ -133,7 +133,7 @@ export class DataPath {
 
   private spin(batch: OperationBatch): void {
     for (let polls = 0; polls < SPIN_POLLS && batch.outcome === undefined; polls++) {
-      this.takeCompletions();
+      this.takeCompletions(batch);
     }
     if (batch.outcome === undefined) this.pace.inVain();
   }
@@ -181,7 +181,8 @@ export class DataPath {
     return true;
   }
 
-  private takeCompletions(): number {
+  /** Take what has completed, up to the completion of `until`; returns how much there was. */
+  private takeCompletions(until?: OperationBatch): number {
     const { completion } = this;
     let count = 0;
     while (this.cq.poll(completion)) {
@@ -200,6 +201,7 @@ export class DataPath {
       if (completion.status === SUCCESS) {
         this.freeSlots.push(slot);
         batch.complete(Ok, batch.count);
+        if (batch === until) break;
         continue;
       }
       this.failedSlots.push(slot);
