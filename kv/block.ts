@@ -98,7 +98,7 @@ function checkedEnd(words: Uint32Array, at: number, start: number): number {
   return (start + length + 3) >>> 2;
 }
 
-/** `at` is the word where the block begins. Reads no further than the block's first {@link prefixBytes}. */
+/** `at` is the word where the block begins, the halves of the hash are int32. Reads no further than the block's first {@link prefixBytes}. */
 export function blockHoldsKey(
   words: Uint32Array,
   at: number,
@@ -107,7 +107,7 @@ export function blockHoldsKey(
   hashLo: number,
   hashHi: number,
 ): boolean {
-  if (words[at + HASH_LO] !== hashLo || words[at + HASH_HI] !== hashHi) return false;
+  if ((words[at + HASH_LO]! | 0) !== hashLo || (words[at + HASH_HI]! | 0) !== hashHi) return false;
   if ((words[at + LENGTHS]! & 0xffff) !== keyLength) return false;
   const base = at + HEADER_WORDS;
   for (let i = (keyLength - 1) >>> 2; i >= 0; i--) if (words[base + i] !== keyWords[i]) return false;
@@ -154,6 +154,11 @@ export function blockMetaWord(words: Uint32Array, at: number): number {
 
 export function blockIsCounter(words: Uint32Array, at: number): boolean {
   return ((words[at + LENGTHS]! >>> 24) & COUNTS) !== 0;
+}
+
+/** Whether the block has an expiry. */
+export function blockExpires(words: Uint32Array, at: number): boolean {
+  return (words[at + EXPIRY_LO]! | (words[at + HIGH_PARTS]! >>> 16)) !== 0;
 }
 
 /** ms since 1970; 0: never. */

@@ -59,11 +59,24 @@ export function slotsWith(
   slots: Int32Array,
 ): number {
   let count = 0;
-  for (let slot = 0; slot < PAIR_WORDS; slot += 2) {
-    const hi = words[slot + 1]!;
-    if (hi >>> 24 !== fingerprint) continue;
-    if (hi === 0 || slot === except || (slot & (BUCKET_WORDS - 1)) === HEADER) continue;
-    if (withPending || (words[slot]! & UNCOMMITTED) === 0) slots[count++] = slot;
+  for (let bucket = 0; bucket < PAIR_WORDS; bucket += BUCKET_WORDS) {
+    // Most buckets have none.
+    if (
+      words[bucket + 1]! >>> 24 !== fingerprint &&
+      words[bucket + 3]! >>> 24 !== fingerprint &&
+      words[bucket + 5]! >>> 24 !== fingerprint &&
+      words[bucket + 7]! >>> 24 !== fingerprint &&
+      words[bucket + 9]! >>> 24 !== fingerprint &&
+      words[bucket + 11]! >>> 24 !== fingerprint &&
+      words[bucket + 13]! >>> 24 !== fingerprint
+    ) {
+      continue;
+    }
+    for (let slot = bucket; slot < bucket + HEADER; slot += 2) {
+      const hi = words[slot + 1]!;
+      if (hi >>> 24 !== fingerprint || hi === 0 || slot === except) continue;
+      if (withPending || (words[slot]! & UNCOMMITTED) === 0) slots[count++] = slot;
+    }
   }
   return count;
 }

@@ -7,6 +7,7 @@ import { badTable } from './errors.js';
 import { classUnits } from './free-lists.js';
 import { MAX_KEY_BYTES, SUPERBLOCK_BYTES, subtableBytes, UNIT_BYTES } from './layout.js';
 import { type LeaseCell, LeaseKeeper } from './leases.js';
+import { Locations } from './locations.js';
 import { Orphans } from './orphans.js';
 import type { Pacing } from './pacing.js';
 import { ResultBytes } from './result-bytes.js';
@@ -31,6 +32,7 @@ export class TableContext {
   readonly allocator: Allocator;
   readonly versions: Versions;
   readonly results = new ResultBytes();
+  readonly locations = new Locations();
   /** Read lease on the allocation buffer: buckets and blocks. */
   readonly region: LeaseCell;
   readonly splitter: Splitter;

@@ -44,6 +44,9 @@ export class Get extends Operation {
   #place = 0;
   #presenceOnly = false;
   #large: RdmaBuffer | undefined;
+  /** The word that the key's slot is guessed to have; the high half is 0 without a guess. */
+  #guessLo = 0;
+  #guessHi = 0;
 
   start(key: Uint8Array, presenceOnly: boolean): void {
     this.setKey(key);
@@ -83,7 +86,15 @@ export class Get extends Operation {
     const acquiring = this.takeLeases(this.context.client.now(), false);
     if (acquiring !== undefined) return acquiring;
     this.phase = BUCKETS;
-    return this.send(this.prepareBuckets());
+    const status = this.prepareBuckets();
+    this.#guessHi = 0;
+    if (status !== Ok || !this.maySendMore) return this.send(status);
+    const { locations } = this.context;
+    const hi = locations.hi(this.hash);
+    if (hi === 0) return this.send(status);
+    this.#guessHi = hi;
+    this.#guessLo = locations.lo(this.hash);
+    return this.send(this.prepareGuess(this.#guessLo, hi));
   }
 
   step(status: number): Step {
@@ -95,6 +106,7 @@ export class Get extends Operation {
       case BUCKETS:
         if (!this.bucketsServe) return this.refreshDirectory();
         this.findCandidates(false, -1);
+        if (this.#guessHi !== 0 && this.guessedRight(this.#guessLo, this.#guessHi)) return this.#check();
         return this.#next();
       case CANDIDATES:
         return this.#check();
@@ -136,6 +148,7 @@ export class Get extends Operation {
       const mine = this.holdsKey(words, place);
       if (isWhole && !blockIntact(words, place, size)) return this.#retry();
       if (!mine) continue;
+      this.context.locations.remember(this.hash, words[slot]!, words[slot + 1]!);
       if (this.#presenceOnly || isWhole) return this.#hit(words, this.scratch.bytes, place);
       return this.#readWhole(slot, place);
     }

@@ -3,7 +3,7 @@
  * not know a table's seed can't choose keys that fall into the same buckets.
  */
 
-/** Hash of one key and what the index derives from it. Reused: filled in place. */
+/** Hash of one key and what the index derives from it. Reused: filled in place. Its halves are int32, which need no conversion. */
 export class KeyHash {
   lo = 0;
   hi = 0;
@@ -49,7 +49,7 @@ export function hashKey(
     else if (i === whole) m = (length << 24) | ((length & 3) === 0 ? 0 : words[whole]!);
     else if (i === whole + 1) v2 ^= 0xee;
     else if (i === whole + 4) {
-      out.lo = (v1 ^ v3) >>> 0;
+      out.lo = v1 ^ v3;
       v1 ^= 0xdd;
     }
     v3 ^= m;
@@ -69,7 +69,7 @@ export function hashKey(
     v2 = (v2 << 16) | (v2 >>> 16);
     v0 ^= m;
   }
-  out.hi = (v1 ^ v3) >>> 0;
+  out.hi = v1 ^ v3;
 }
 
 /** Which of the 2 * groups combined buckets a 20-bit part selects: group * 2 + side. */

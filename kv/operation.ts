@@ -1,6 +1,6 @@
 import { type Batch, type Lease, type MaybePromise, type RdmaBuffer, RetCode } from '../patronus/index.js';
 import { KvError, KvErrorCode } from './api.js';
-import { blockExpiry, blockHoldsKey, prefixBytes } from './block.js';
+import { blockExpires, blockExpiry, blockHoldsKey, prefixBytes } from './block.js';
 import { type BlockRead, readUnderOwnLeases } from './block-reads.js';
 import { PAIR_SLOTS, pairFills, pairServes, pairTakes, slotsWith } from './bucket-pair.js';
 import type { TableContext } from './context.js';
@@ -138,8 +138,9 @@ export abstract class Operation {
   /** After the operation, whatever its end: back to what a pooled object is. */
   finish(): void {
     this.releaseLeases();
-    this.#ownBatch.reset();
-    this.batch = this.#ownBatch;
+    const batch = this.#ownBatch;
+    if (batch.count > 0) batch.reset();
+    this.batch = batch;
   }
 
   /** The pool is emptied. */
@@ -232,6 +233,37 @@ export abstract class Operation {
     const status = batch.prepareRead(lease, scratch, BUCKETS_AT, PAIR_HALF, this.#bucketA - base, flags);
     if (status !== Ok) return status;
     return batch.prepareRead(lease, scratch, BUCKETS_AT + PAIR_HALF, PAIR_HALF, this.#bucketB - base, flags);
+  }
+
+  /**
+   * Adds the read of a block to the batch, as the first candidate's, which will be known to be one when the buckets have been read:
+   * before the block, as a batch is executed in order. Only for a batch of its own, and not by block.
+   */
+  protected prepareGuess(lo: number, hi: number): RetCode {
+    const { lease } = this.regionHeld!;
+    const offset = slotPointer(lo, hi) - lease.offset;
+    const size = this.candidateBytes(slotUnits(hi));
+    return this.batch.prepareRead(lease, this.scratch, CANDIDATES_AT, size, offset, this.#rwFlags);
+  }
+
+  /** Whether one of the candidates has this word: then it comes first, and its block was read by prepareGuess(). */
+  protected guessedRight(lo: number, hi: number): boolean {
+    const { words, candidates, candidateCount } = this;
+    for (let i = 0; i < candidateCount; i++) {
+      const slot = candidates[i]!;
+      if ((words[slot]! | 0) !== lo || (words[slot + 1]! | 0) !== hi) continue;
+      candidates[i] = candidates[0]!;
+      candidates[0] = slot;
+      this.places[0] = CANDIDATES_AT >>> 2;
+      this.readCount = 1;
+      return true;
+    }
+    return false;
+  }
+
+  /** Whether the operation sends its batches itself, and reads blocks under the region's lease. */
+  protected get maySendMore(): boolean {
+    return this.batch === this.#ownBatch && !this.#byBlock;
   }
 
   /** Lets several operations go out together; without one the operation goes on alone. */
@@ -424,15 +456,14 @@ export abstract class Operation {
    * later date an old block could pass for an absent key that another client has renewed in time.
    */
   protected isExpired(words: Uint32Array, place: number): boolean {
-    const expiry = blockExpiry(words, place);
-    if (expiry === 0) return false;
+    if (!blockExpires(words, place)) return false;
     this.context.expirySeen = true;
-    return expiry <= this.#attemptMs;
+    return blockExpiry(words, place) <= this.#attemptMs;
   }
 
   /** Whether the date is missed: the block may have expired and the attempt does not know. Then begin another. */
   protected lacksDate(words: Uint32Array, place: number): boolean {
-    if (this.#dateKnown || blockExpiry(words, place) === 0) return false;
+    if (this.#dateKnown || !blockExpires(words, place)) return false;
     this.context.expirySeen = true;
     return true;
   }

@@ -323,7 +323,7 @@ export class Put extends WriteOperation {
   }
 
   #finishUpdate(): Step {
-    this.#linked = true;
+    this.#link();
     this.retireOld();
     this.#result = {
       outcome: this.#replacesExpired ? 'created' : 'replaced',
@@ -409,9 +409,14 @@ export class Put extends WriteOperation {
   }
 
   #finishCreate(): Step {
-    this.#linked = true;
+    this.#link();
     this.#result = { outcome: 'created', version: versionText(this.#version) };
     return DONE;
+  }
+
+  #link(): void {
+    this.#linked = true;
+    this.context.locations.remember(this.hash, this.entryLo, this.entryHi);
   }
 
   /** Takes our own pending entry away. That it was killed before is as good. */

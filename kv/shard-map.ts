@@ -91,6 +91,6 @@ export class ShardOf {
     // The hash takes whole words.
     this.#bytes.fill(0, key.length, (key.length + 3) & ~3);
     hashKey(this.#words, key.length, seedLo, seedHi, this.#hash);
-    return Math.floor((this.#hash.hi * nodeIds.length) / 0x1_0000_0000);
+    return Math.floor(((this.#hash.hi >>> 0) * nodeIds.length) / 0x1_0000_0000);
   }
 }

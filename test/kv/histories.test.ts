@@ -1,5 +1,6 @@
 import { describe, expect, test, vi } from 'vitest';
 import type { TableContext } from '../../kv/context.js';
+import { Get } from '../../kv/get.js';
 import type { Put } from '../../kv/put.js';
 import { Table } from '../../kv/table.js';
 import { ALL_KINDS, codes, expectAllLinearizable, isCaught, ScatteredPut, ScatteredTable } from './runs.js';
@@ -117,6 +118,21 @@ describe('the checks above catch a put', () => {
       }
     }
     expect(await isCaught(600, { open: (context) => new CarelessTable(context) })).toBe(true);
+  });
+
+  test('that takes a block for the one that the slot points to now', async () => {
+    class Trusting extends Get {
+      protected override guessedRight(): boolean {
+        const [slot] = this.candidates;
+        return super.guessedRight(this.words[slot!]! | 0, this.words[slot! + 1]! | 0);
+      }
+    }
+    class TrustingTable extends Table {
+      protected override newGet(): Get {
+        return new Trusting(this.context);
+      }
+    }
+    expect(await isCaught(600, { open: (context) => new TrustingTable(context) })).toBe(true);
   });
 
   test('that reuses replaced blocks at once', async () => {

@@ -227,18 +227,26 @@ describe('many keys at once', () => {
     expect(await kv.getMany([])).toEqual([]);
   });
 
-  test('a get takes one round for the buckets and one for the block', async () => {
+  test('a get takes one round where the key was last seen, else one for the buckets and one for the block', async () => {
     const { node, kv } = await open();
+    const { kv: other } = await another(node);
     await kv.put(key, key);
     const rounds = async (work: () => Promise<unknown>) => {
       const before = node.commits;
       await work();
       return node.commits - before;
     };
-    expect(await rounds(() => kv.get(key))).toBe(2);
-    expect(await rounds(() => kv.has(key))).toBe(2);
-    await kv.del(key);
+    expect(await rounds(() => other.get(key))).toBe(2);
+    expect(await rounds(() => other.get(key))).toBe(1);
+    expect(await rounds(() => other.has(key))).toBe(1);
     expect(await rounds(() => kv.get(key))).toBe(1);
+    await kv.put(key, bytesOf('other'));
+    expect(
+      await rounds(async () => expect(textOf(await other.get(key))).toBe(textOf(bytesOf('other')))),
+    ).toBe(2);
+    expect(await rounds(() => other.get(key))).toBe(1);
+    await kv.del(key);
+    expect(await rounds(async () => expect(await other.get(key)).toBeUndefined())).toBe(1);
   });
 
   test('getMany sends the reads of eight keys together', async () => {
