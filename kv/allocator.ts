@@ -1,14 +1,15 @@
 import { AcquireStatus, type NodeLayout, RetCode } from '../patronus/index.js';
 import { KvError, KvErrorCode } from './api.js';
+import type { SharedMemory } from './collector.js';
+import { CollectionPhase, cycleOf, type Epoch, phaseOf } from './epoch.js';
 import { refusal } from './errors.js';
+import { type Extent, type ExtentStack, listBytes, MAX_EXTENTS, sumOfUnits } from './extent-stack.js';
 import { FreeLists } from './free-lists.js';
-import { UNIT_BYTES } from './layout.js';
+import { PIECE_BYTES, UNIT_BYTES } from './layout.js';
 import type { LeaseCell, LeaseKeeper } from './leases.js';
 import { Limbo } from './limbo.js';
-import type { Extent, Orphans } from './orphans.js';
+import type { Pieces } from './pieces.js';
 
-/** What memory is taken in: what a memory node allocates in, too. */
-const PIECE_BYTES = 64 * 1024;
 /** Pieces asked for at a time, in nodes with memory enough. */
 const MAX_PIECES = 32;
 /** Free extents from this size on are cut up like new memory. */
@@ -20,13 +21,26 @@ const MAX_SEGMENTS = 128;
 const MATURED_PER_TAKE = 8;
 /** An allocation gives up after waiting for freed blocks for this many grace periods. */
 const WAIT_GRACES = 3;
+const CLAIM_ATTEMPTS = 3;
+/** Extents of a list that is handed over. */
+const HAND_OVER_EXTENTS = 255;
+/** Of the term: how often the epoch is read while a collection is under way. */
+const WATCH_TERMS = 0.25;
+
+/** Memory that was taken, and the cycle of collections in which it may be used. */
+export interface Taken {
+  readonly offset: number;
+  readonly cycle: number;
+}
 
 /**
  * Memory for this client's blocks: pieces allocated from the memory node, and blocks that this client has unlinked,
  * whoever allocated them.
  *
  * Pieces are allocated many at a time, so that they lie side by side, but belong to this client's connection until it
- * begins to use one: only then is it told to stay. If the client dies the others come back by themselves.
+ * begins to use one: only then is it told to stay. If the client dies the others come back by themselves, and what was free in those
+ * that stay is found by a collection. When one begins, all clients forget what they have free in the pieces that they used before;
+ * what they unlink until it has found what is reachable is handed over to it. See docs/kv.md, "Memory of clients that died".
  *
  * A block is written under a write lease on its segment. Segments are a fixed division of the allocation buffer, so
  * that the lease for any block, of any client's chunk, follows from its offset; each reaches into the next by
@@ -34,8 +48,12 @@ const WAIT_GRACES = 3;
  */
 export class Allocator {
   readonly #keeper: LeaseKeeper;
-  /** What closed handles have left; without it nothing is taken over or left. */
-  readonly #orphans: Orphans | undefined;
+  readonly #epoch: Epoch;
+  readonly #pieceRegistry: Pieces;
+  /** What closed handles and collections have left. */
+  readonly #orphans: ExtentStack;
+  /** For the collection that is under way. */
+  readonly #handover: ExtentStack;
   readonly #graceNs: number;
   readonly #allocOffset: number;
   readonly #allocEnd: number;
@@ -48,6 +66,12 @@ export class Allocator {
   readonly #limbo = new Limbo();
   /** Allocated, not used yet, the next one last. */
   #pieces: number[] = [];
+  /** Unlinked while a collection looks for what is reachable. */
+  #unlinked: Extent[] = [];
+  #watching: Promise<void> | undefined;
+  #closed = false;
+  /** What nobody knows of any more, until the next collection; see takeLost(). */
+  #lostUnits = 0;
   /** The part of the newest piece that was never used. */
   #bump = 0;
   #bumpEnd = 0;
@@ -60,9 +84,13 @@ export class Allocator {
     node: NodeLayout,
     graceNs: number,
     maxBlockBytes: number,
-    orphans?: Orphans,
+    shared: SharedMemory,
   ) {
-    this.#orphans = orphans;
+    this.#pieceRegistry = shared.pieces;
+    this.#orphans = shared.orphans;
+    this.#handover = shared.handover;
+    this.#epoch = keeper.epoch;
+    this.#epoch.onChange = (before) => this.#learned(before);
     this.#keeper = keeper;
     this.#graceNs = graceNs;
     this.#allocOffset = node.allocOffset;
@@ -72,6 +100,11 @@ export class Allocator {
     this.#segmentBytes =
       MIN_SEGMENT_BYTES * Math.max(1, Math.ceil(node.allocBytes / (MIN_SEGMENT_BYTES * MAX_SEGMENTS)));
     this.#segmentOverlap = maxBlockBytes;
+  }
+
+  /** Of collections. Free memory belongs to the one in whose cycle it was taken. */
+  get cycle(): number {
+    return this.#epoch.cycle;
   }
 
   /** What the write lease for the block at `offset` comes from. */
@@ -93,7 +126,7 @@ export class Allocator {
   }
 
   /** As take(), with all means: new memory, joining free blocks, waiting for unlinked ones. Rejects with NO_MEMORY. */
-  wait(units: number): Promise<number> {
+  wait(units: number): Promise<Taken> {
     this.#waiting++;
     const result = this.#queue.then(() => this.#find(units));
     this.#queue = result.then(
@@ -103,13 +136,48 @@ export class Allocator {
     return result;
   }
 
-  /** Gives back a block that was never published. */
-  free(offset: number, units: number): void {
-    this.#free.add(offset, units);
+  /** Gives back a block that was taken in `cycle` and that nobody can have seen. */
+  free(offset: number, units: number, cycle: number): void {
+    if (cycle === this.#epoch.cycle) this.#free.add(offset, units);
   }
 
-  /** Gives back a block that was unlinked before now: others may read it until their leases end. */
-  retire(offset: number, units: number): void {
+  /** As free(), of a block that others may be reading until their leases end. */
+  discard(offset: number, units: number, cycle: number): void {
+    if (cycle === this.#epoch.cycle) this.#rest(offset, units);
+    // Where it was in a slot, the collection may have found it there.
+    else this.lose(units);
+  }
+
+  /**
+   * Gives back a block that was unlinked before now: others may read it until their leases end. `epoch`: what was known when the
+   * attempt began that has unlinked it.
+   */
+  retire(offset: number, units: number, epoch: number): void {
+    if (epoch === this.#epoch.value && phaseOf(epoch) !== CollectionPhase.Drop) {
+      this.#rest(offset, units);
+      return;
+    }
+    // Of an earlier cycle: it was unlinked before the collection looked, which gives it to somebody else.
+    if (cycleOf(epoch) !== this.#epoch.cycle) return;
+    if (phaseOf(epoch) !== CollectionPhase.Drop) this.#rest(offset, units);
+    // Whether the collection has found it reachable can't be known.
+    else if (this.#epoch.phase === CollectionPhase.Done) this.lose(units);
+    else this.#unlinked.push({ offset, units, unlinked: true });
+  }
+
+  /** Nobody will know of so much any more. */
+  lose(units: number): void {
+    this.#lostUnits += units;
+  }
+
+  /** What was lost since the last call, units: to be told to those who collect. */
+  takeLost(): number {
+    const lost = this.#lostUnits;
+    this.#lostUnits = 0;
+    return lost;
+  }
+
+  #rest(offset: number, units: number): void {
     this.#limbo.push(offset, units, this.#keeper.client.now() + this.#graceNs);
   }
 
@@ -130,15 +198,13 @@ export class Allocator {
     return fresh;
   }
 
-  async #find(units: number): Promise<number> {
+  async #find(units: number): Promise<Taken> {
     const { client, pacing } = this.#keeper;
     const giveUpNs = client.now() + WAIT_GRACES * this.#graceNs;
     for (;;) {
       let offset = this.#take(units, client.now(), Number.POSITIVE_INFINITY);
-      if (offset < 0) {
-        await this.#adopt();
-        offset = this.#takeFromFree(units);
-      }
+      if (offset < 0) offset = this.#takeFromFree(units);
+      while (offset < 0 && (await this.#adopt())) offset = this.#takeFromFree(units);
       if (offset < 0 && (await this.#addMemory(units * UNIT_BYTES)))
         offset = this.#take(units, client.now(), 0);
       if (offset < 0) offset = this.#free.split(units);
@@ -146,9 +212,10 @@ export class Allocator {
         offset = this.#free.take(units);
         if (offset < 0) offset = this.#free.split(units);
       }
-      if (offset >= 0) return offset;
+      if (offset >= 0) return { offset, cycle: this.#epoch.cycle };
       const now = client.now();
       if (this.#limbo.count === 0 || now >= giveUpNs) {
+        if (await this.onShortage()) continue;
         throw new KvError(
           KvErrorCode.NO_MEMORY,
           `The memory node has no room for a block of ${units * UNIT_BYTES} bytes`,
@@ -158,16 +225,23 @@ export class Allocator {
     }
   }
 
+  /** Before an allocation fails: true if memory may have come back that others had. */
+  onShortage: () => Promise<boolean> = async () => false;
+
   /** Gives back what was not used and leaves what is free to others. Call it when no operation is under way. */
   async close(): Promise<void> {
     const { client } = this.#keeper;
+    this.#closed = true;
+    await this.#watching;
+    if (this.#epoch.phase === CollectionPhase.HandOver) await this.#handOver();
+    this.lose(sumOfUnits(this.#unlinked.splice(0)));
     this.#use(0, 0);
     const extents: Extent[] = this.#free.drain().map((extent) => ({ ...extent, unlinked: false }));
     for (; this.#limbo.count > 0; this.#limbo.shift()) {
       extents.push({ offset: this.#limbo.headOffset, units: this.#limbo.headUnits, unlinked: true });
     }
-    // Where that fails, the memory stays allocated.
-    await this.#orphans?.leave(extents, (offset) => this.segment(offset)).catch(() => undefined);
+    const all = sumOfUnits(extents);
+    this.lose(await this.#orphans.leave(extents, (offset) => this.segment(offset)).catch(() => all));
     const pieces = this.#pieces.splice(0);
     // That the connection can be gone is no failure: then they are free already.
     await Promise.all(
@@ -194,27 +268,91 @@ export class Allocator {
     return this.#take(units, 0, 0);
   }
 
-  /** Takes over what closed handles have left, unless there are pieces to be used first. */
-  async #adopt(): Promise<void> {
-    if (this.#pieces.length > 0) return;
-    await this.#orphans?.adopt(({ offset, units, unlinked }) => {
-      if (unlinked) this.retire(offset, units);
-      else this.free(offset, units);
+  /** Takes over a list that others have left, unless there are pieces to be used first; false if there is none. */
+  async #adopt(): Promise<boolean> {
+    // What is left while a collection is under way is its business.
+    if (this.#pieces.length > 0 || this.#epoch.phase !== CollectionPhase.Done) return false;
+    const { cycle } = this.#epoch;
+    const extents = await this.#orphans.pop().catch(() => {
+      this.lose(MAX_EXTENTS);
+      return undefined;
     });
+    if (extents === undefined) return false;
+    if (cycle !== this.#epoch.cycle) {
+      this.lose(sumOfUnits(extents));
+      return false;
+    }
+    for (const { offset, units, unlinked } of extents) {
+      if (unlinked) this.#rest(offset, units);
+      else this.#free.add(offset, units);
+    }
+    return true;
+  }
+
+  /** The epoch has changed. */
+  #learned(before: number): void {
+    const { cycle, phase } = this.#epoch;
+    if (cycleOf(before) !== cycle) {
+      this.#free.drain();
+      while (this.#limbo.count > 0) this.#limbo.shift();
+      this.#bump = 0;
+      this.#bumpEnd = 0;
+      this.#unlinked = [];
+    } else if (phase === CollectionPhase.Done) this.lose(sumOfUnits(this.#unlinked.splice(0)));
+    if (phase === CollectionPhase.Done || this.#closed) return;
+    this.#watching ??= this.#watch().finally(() => {
+      this.#watching = undefined;
+    });
+  }
+
+  /** Goes along with a collection, also when nobody uses the table. */
+  async #watch(): Promise<void> {
+    const { pacing, termNs } = this.#keeper;
+    while (this.#epoch.phase !== CollectionPhase.Done && !this.#closed) {
+      await pacing.sleep((termNs / 1e6) * WATCH_TERMS);
+      try {
+        await this.#epoch.refresh();
+        if (this.#epoch.phase === CollectionPhase.HandOver) await this.#handOver();
+      } catch {
+        // The node can't be used now, which its operations will tell.
+      }
+    }
+  }
+
+  /** What this client has unlinked since the collection began, for the collection to give to all. */
+  async #handOver(): Promise<void> {
+    const { value } = this.#epoch;
+    const retag = (tag: number) => (tag === (value & 0xffff) ? tag : undefined);
+    while (this.#unlinked.length > 0) {
+      const units = listBytes(HAND_OVER_EXTENTS) / UNIT_BYTES;
+      let offset = this.take(units, this.#keeper.client.now());
+      if (offset < 0) {
+        // Those who wait may wait for the collection.
+        if (this.#waiting > 0) return;
+        const taken = await this.wait(units);
+        offset = taken.offset;
+        if (this.#epoch.value !== value) return this.free(offset, units, taken.cycle);
+      }
+      const some = this.#unlinked.splice(0, HAND_OVER_EXTENTS);
+      if (await this.#handover.push({ offset, units }, some, this.segment(offset), retag)) continue;
+      this.lose(sumOfUnits(some) + units);
+    }
   }
 
   /** Makes the next piece, or pieces side by side for `size` bytes, what fresh blocks come from. */
   async #addMemory(size: number): Promise<boolean> {
     if (size > PIECE_BYTES) {
       const bytes = Math.ceil(size / PIECE_BYTES) * PIECE_BYTES;
-      const offset = await this.#allocate(bytes, true);
-      if (offset < 0) return false;
-      this.#use(offset, bytes);
-      return true;
+      for (let attempt = 0; attempt < CLAIM_ATTEMPTS; attempt++) {
+        const offset = await this.#allocate(bytes);
+        if (offset < 0) return false;
+        if (await this.#claim(offset, bytes)) return true;
+      }
+      return false;
     }
     // Pieces of a connection that was lost since are another client's by now: the node says so, and new ones are asked for.
     if (await this.#usePiece()) return true;
-    const asked = Array.from({ length: this.#batchPieces }, () => this.#allocate(PIECE_BYTES, false));
+    const asked = Array.from({ length: this.#batchPieces }, () => this.#allocate(PIECE_BYTES));
     const offsets = (await Promise.all(asked)).filter((offset) => offset >= 0);
     this.#pieces = offsets.sort((a, b) => b - a);
     return this.#usePiece();
@@ -224,12 +362,31 @@ export class Allocator {
     for (;;) {
       const offset = this.#pieces.pop();
       if (offset === undefined) return false;
-      const address = { nodeId: this.#nodeId, offset };
-      if ((await this.#keeper.client.keepAllocation(address)) === RetCode.Ok) {
-        this.#use(offset, PIECE_BYTES);
-        return true;
-      }
+      if (await this.#claim(offset, PIECE_BYTES)) return true;
     }
+  }
+
+  /** Makes what was allocated the table's and begins to use it. False: it can't be used. */
+  async #claim(offset: number, bytes: number): Promise<boolean> {
+    const { client } = this.#keeper;
+    const { cycle } = this.#epoch;
+    const address = { nodeId: this.#nodeId, offset };
+    if (!(await this.#pieceRegistry.claim(offset, bytes, cycle))) {
+      await client.dealloc(address, bytes);
+      return false;
+    }
+    if ((await client.keepAllocation(address)) !== RetCode.Ok) return false;
+    if (!(await this.#pieceRegistry.keep(offset, bytes, cycle))) {
+      // So much time has passed that the entry was taken for a dead client's.
+      await this.#pieceRegistry.claim(offset, bytes, cycle);
+      return false;
+    }
+    if (cycle !== this.#epoch.cycle) {
+      this.lose(bytes / UNIT_BYTES);
+      return false;
+    }
+    this.#use(offset, bytes);
+    return true;
   }
 
   #use(offset: number, bytes: number): void {
@@ -239,9 +396,9 @@ export class Allocator {
   }
 
   /** -1: there is no room. */
-  async #allocate(size: number, keep: boolean): Promise<number> {
+  async #allocate(size: number): Promise<number> {
     const { client } = this.#keeper;
-    const { status, address } = await client.alloc({ nodeId: this.#nodeId, size, keep });
+    const { status, address } = await client.alloc({ nodeId: this.#nodeId, size });
     if (status === AcquireStatus.Success) return address!.offset;
     if (status === AcquireStatus.NoMem) return -1;
     throw refusal('The memory node allocates nothing', status);

@@ -88,6 +88,8 @@ export interface KvStats {
   readonly leaseRenewals: number;
   /** Batches of accesses of which the NIC refused one. */
   readonly protectionFaults: number;
+  /** Collections of memory that clients had when they died, brought to their end by this handle. */
+  readonly collections: number;
 }
 
 /**

@@ -1,15 +1,17 @@
 import { type PatronusClient, RetCode } from '../patronus/index.js';
 import { Allocator } from './allocator.js';
-import { KvError, KvErrorCode, type KvProtection } from './api.js';
+import type { KvProtection } from './api.js';
 import { MAX_META_BYTES, valueOffset } from './block.js';
+import { Collector } from './collector.js';
 import { Directory, type DirectoryImage, readDirectory } from './directory.js';
-import { badTable } from './errors.js';
+import { badTable, unavailable } from './errors.js';
+import { ExtentStack } from './extent-stack.js';
 import { classUnits } from './free-lists.js';
-import { MAX_KEY_BYTES, SUPERBLOCK_BYTES, subtableBytes, UNIT_BYTES } from './layout.js';
+import { MAX_KEY_BYTES, SB_HANDOVER_OFFSET, SB_ORPHANS_OFFSET, subtableBytes, UNIT_BYTES } from './layout.js';
 import { type LeaseCell, LeaseKeeper } from './leases.js';
 import { Locations } from './locations.js';
-import { Orphans } from './orphans.js';
 import type { Pacing } from './pacing.js';
+import { Pieces } from './pieces.js';
 import { ResultBytes } from './result-bytes.js';
 import { Splitter } from './splitter.js';
 import { decodeSuperblock, readSuperblock, type Superblock } from './superblock.js';
@@ -36,8 +38,7 @@ export class TableContext {
   /** Read lease on the allocation buffer: buckets and blocks. */
   readonly region: LeaseCell;
   readonly splitter: Splitter;
-  /** Read lease on the superblock. */
-  readonly #superblockCell: LeaseCell;
+  readonly collector: Collector;
   #refreshing: Promise<void> | undefined;
   /** Operations begun again, and batches of which the NIC refused an access. */
   retries = 0;
@@ -63,6 +64,7 @@ export class TableContext {
         }
         const context = new TableContext(client, pacing, superblock, protection);
         await context.refreshDirectory();
+        await context.collector.join();
         return context;
       }
       if (words.every((word) => word === 0)) throw badTable('it is empty');
@@ -88,15 +90,20 @@ export class TableContext {
     this.directory = new Directory(this.keeper, subtableBytes(superblock.groups), memoryBytes);
     this.versions = new Versions(this.keeper);
     this.region = this.keeper.cell(node.allocOffset, node.allocBytes, false);
+    const shared = {
+      pieces: new Pieces(this.keeper, node, superblock.pieces),
+      orphans: new ExtentStack(this.keeper, this.region, SB_ORPHANS_OFFSET),
+      handover: new ExtentStack(this.keeper, this.region, SB_HANDOVER_OFFSET),
+    };
     this.allocator = new Allocator(
       this.keeper,
       node,
       termNs * (1 + REVOCATION_MARGIN) + client.epsilonNs,
       classUnits(Math.ceil(largest / UNIT_BYTES)) * UNIT_BYTES,
-      new Orphans(this.keeper, this.region),
+      shared,
     );
-    this.#superblockCell = this.keeper.cell(0, SUPERBLOCK_BYTES, false);
     this.splitter = new Splitter(this);
+    this.collector = new Collector(this, shared);
   }
 
   /** Brings the cached directory up to date; of calls at the same time only the first reads it. */
@@ -112,7 +119,7 @@ export class TableContext {
   /** The directory as it is now. */
   async readDirectory(): Promise<DirectoryImage> {
     const { client, region } = this;
-    const superblock = this.#superblockCell;
+    const { superblock } = this.keeper;
     const batch = client.createBatch();
     for (let attempt = 0; attempt < DIRECTORY_ATTEMPTS; attempt++) {
       const now = client.now();
@@ -134,6 +141,6 @@ export class TableContext {
         if (held[1] !== undefined) superblock.release(held[1]);
       }
     }
-    throw new KvError(KvErrorCode.UNAVAILABLE, 'The memory node does not execute requests');
+    throw unavailable();
   }
 }

@@ -19,6 +19,10 @@ import {
   MAX_GROUPS,
   MAX_VALUE_BYTES_LIMIT,
   MIN_GROUPS,
+  PIECE_BYTES,
+  PIECE_ENTRY_BYTES,
+  PieceState,
+  pieceEntryLo,
   pointerHi,
   SB_DIRECTORY_OFFSET,
   SB_STATE_OFFSET,
@@ -30,6 +34,7 @@ import {
   TableState,
   UNIT_BYTES,
 } from './layout.js';
+import { registryBytes } from './pieces.js';
 import { newShardMap, type ShardMap } from './shard-map.js';
 import { encodeSuperblock, expectOk, type Superblock } from './superblock.js';
 
@@ -111,9 +116,13 @@ async function create(
     try {
       // One piece of memory: it is there as a whole or not at all.
       const directoryBytes = Math.ceil((subtables * DIRECTORY_ENTRY_BYTES) / UNIT_BYTES) * UNIT_BYTES;
-      const indexBytes = directoryBytes + subtables * subtableBytes(groups);
+      const tableBytes = directoryBytes + subtables * subtableBytes(groups);
+      const { allocOffset, allocBytes } = client.nodes[0]!;
+      const indexBytes = Math.ceil((tableBytes + registryBytes(allocBytes)) / PIECE_BYTES) * PIECE_BYTES;
       index = await grant(client, { size: indexBytes }, AcquireFlag.WithAllocation);
-      if (index.offset % UNIT_BYTES !== 0) throw badTable('the memory node allocates at unaligned addresses');
+      if ((index.offset - allocOffset) % PIECE_BYTES !== 0) {
+        throw badTable('the memory node allocates at unaligned addresses');
+      }
       const directory = new Uint32Array(directoryBytes / 4);
       for (let i = 0; i < subtables; i++) {
         const at = directoryBytes + i * subtableBytes(groups);
@@ -122,8 +131,13 @@ async function create(
         directory[2 * i + 1] = pointerHi(index.offset + at, globalDepth);
       }
       await write(client, index, 0, directory);
+      const registry = new Uint32Array(registryBytes(allocBytes) / 4);
+      const entry = ((index.offset - allocOffset) / PIECE_BYTES) * (PIECE_ENTRY_BYTES / 4);
+      registry[entry] = pieceEntryLo(PieceState.Kept, indexBytes / PIECE_BYTES);
+      await write(client, index, tableBytes, registry);
       const head = new Uint32Array(SUPERBLOCK_BYTES / 4);
-      encodeSuperblock({ ...sizes, seedLo: randomInt(2 ** 32), seedHi: randomInt(2 ** 32) }, head);
+      const pieces = index.offset + tableBytes;
+      encodeSuperblock({ ...sizes, pieces, seedLo: randomInt(2 ** 32), seedHi: randomInt(2 ** 32) }, head);
       head[SB_DIRECTORY_OFFSET / 4] = index.offset >>> 0;
       head[SB_DIRECTORY_OFFSET / 4 + 1] = pointerHi(index.offset, globalDepth);
       // Versions begin anywhere: those of an earlier table, lost with its memory, must not come back.

@@ -1,9 +1,9 @@
 import { RetCode } from '../patronus/index.js';
 import { KvError, KvErrorCode } from './api.js';
 import type { TableContext } from './context.js';
-import type { DirectoryImage } from './directory.js';
+import { type DirectoryImage, unitsOfDirectory } from './directory.js';
+import { cycleOf } from './epoch.js';
 import { Fence } from './fence.js';
-import { classUnits } from './free-lists.js';
 import {
   DIRECTORY_ENTRY_BYTES,
   pointerHi,
@@ -26,10 +26,17 @@ async function change(
   split: Fence,
   work: (lock: Fence, image: DirectoryImage) => Promise<RetCode>,
 ): Promise<void> {
-  const { client, pacing } = context;
+  const { client, pacing, keeper } = context;
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     await split.hold();
-    const lock = await Fence.tryAcquire(client, SB_DIRECTORY_OFFSET, SB_DIRECTORY_BYTES, 0, split);
+    const lock = await Fence.tryAcquire(
+      client,
+      keeper.epoch,
+      SB_DIRECTORY_OFFSET,
+      SB_DIRECTORY_BYTES,
+      0,
+      split,
+    );
     if (lock !== undefined) {
       try {
         if ((await work(lock, await context.readDirectory())) === RetCode.Ok) return;
@@ -47,10 +54,11 @@ export async function doubleDirectory(context: TableContext, split: Fence, depth
   await change(context, split, async (lock, old) => {
     if (old.depth >= depth) return RetCode.Ok;
     const { client, allocator } = context;
+    const epoch = context.keeper.epoch.value;
     const oldBytes = old.words.length * 4;
-    const units = unitsOf(2 * oldBytes);
+    const units = unitsOfDirectory(2 * oldBytes);
     const taken = allocator.take(units, client.now());
-    const offset = taken >= 0 ? taken : await allocator.wait(units);
+    const offset = taken >= 0 ? taken : (await allocator.wait(units)).offset;
     const buffer = client.getRdmaBuffer(2 * oldBytes);
     let published = false;
     let unknown = false;
@@ -75,10 +83,11 @@ export async function doubleDirectory(context: TableContext, split: Fence, depth
     } finally {
       client.putRdmaBuffer(buffer);
       // A directory that may be in use or not is left alone: better lost than used twice.
-      if (!published && !unknown) allocator.retire(offset, units);
+      if (unknown) allocator.lose(units);
+      else if (!published) allocator.discard(offset, units, cycleOf(epoch));
     }
     if (!published) return RetCode.Retry;
-    allocator.retire(old.offset, unitsOf(oldBytes));
+    allocator.retire(old.offset, unitsOfDirectory(oldBytes), epoch);
     return old.depth + 1 >= depth ? RetCode.Ok : RetCode.Retry;
   });
 }
@@ -127,8 +136,4 @@ export async function publish(
       client.putRdmaBuffer(buffer);
     }
   });
-}
-
-function unitsOf(bytes: number): number {
-  return classUnits(Math.ceil(bytes / UNIT_BYTES));
 }

@@ -1,10 +1,12 @@
 import { type Batch, type Lease, type RdmaBuffer, RetCode } from '../patronus/index.js';
 import { badTable } from './errors.js';
+import { classUnits } from './free-lists.js';
 import {
   DIRECTORY_ENTRY_BYTES,
   MAX_DEPTH,
   pointerOf,
   SB_DIRECTORY_OFFSET,
+  subtableBytes,
   suffixMask,
   UNIT_BYTES,
 } from './layout.js';
@@ -13,6 +15,15 @@ import type { LeaseCell, LeaseKeeper } from './leases.js';
 /** A read of up to so many bytes brings every 64-bit word whole. */
 const WORDWISE_BYTES = 256;
 const MAX_BATCH = 16;
+
+/** Units of memory that a directory of so many bytes is given. */
+export function unitsOfDirectory(bytes: number): number {
+  return classUnits(Math.ceil(bytes / UNIT_BYTES));
+}
+
+export function unitsOfSubtable(groups: number): number {
+  return classUnits(subtableBytes(groups) / UNIT_BYTES);
+}
 
 /** A subtable as this client knows it. */
 export interface Subtable {

@@ -26,3 +26,7 @@ export function badTable(why: string): KvError {
 export function isBadTable(error: unknown): boolean {
   return error instanceof KvError && error.code === KvErrorCode.BAD_TABLE;
 }
+
+export function unavailable(): KvError {
+  return new KvError(KvErrorCode.UNAVAILABLE, 'The memory node does not execute requests');
+}

@@ -1,4 +1,5 @@
 import { AcquireFlag, AcquireStatus, type Lease, type PatronusClient, RetCode } from '../patronus/index.js';
+import type { Epoch } from './epoch.js';
 import { refusal } from './errors.js';
 
 /** A lock is extended when less than this part of its term is left. */
@@ -7,7 +8,7 @@ const EXTEND_BELOW = 0.5;
 const USABLE_ABOVE = 0.125;
 const ACQUIRE_ATTEMPTS = 5;
 
-/** The lock has ended: whatever was under way under it is another client's business now. */
+/** The lock has ended, or what its holder had free memory for: whatever was under way under it is another client's business now. */
 export class FenceLost extends Error {}
 
 /**
@@ -17,14 +18,21 @@ export class FenceLost extends Error {}
 export class Fence {
   readonly lease: Lease;
   readonly #client: PatronusClient;
+  readonly #epoch: Epoch | undefined;
+  /** Of collections: memory that was taken under the lock is to be used in the same one. */
+  readonly #cycle: number;
   readonly #termNs: number;
   /** On this client's clock, not later than the lease's own. */
   #untilNs: number;
   #inner: { readonly offset: number; readonly lease: Lease; readonly untilNs: number } | undefined;
 
-  /** Undefined while somebody else holds the lock. `under`: a lock that has to outlast this one. */
+  /**
+   * Undefined while somebody else holds the lock. `under`: a lock that has to outlast this one. With an `epoch` the lock is lost
+   * to its holder, too, when a collection begins.
+   */
   static async tryAcquire(
     client: PatronusClient,
+    epoch: Epoch | undefined,
     offset: number,
     size: number,
     termNs: number,
@@ -44,15 +52,31 @@ export class Fence {
         if (attempt < ACQUIRE_ATTEMPTS) continue;
         throw refusal('The memory node grants no lock', status);
       }
-      const fence = new Fence(client, lease!, term, sinceNs);
-      if (under === undefined || lease!.deadlineNs <= under.lease.deadlineNs) return fence;
-      await fence.release();
+      let isGood = false;
+      try {
+        await epoch?.refresh();
+        const fence = new Fence(client, epoch, under, lease!, term, sinceNs);
+        under?.check();
+        isGood = under === undefined || lease!.deadlineNs <= under.lease.deadlineNs;
+        if (isGood) return fence;
+      } finally {
+        if (!isGood) await client.relinquish(lease!).catch(() => undefined);
+      }
       if (attempt === ACQUIRE_ATTEMPTS) throw new FenceLost();
     }
   }
 
-  private constructor(client: PatronusClient, lease: Lease, termNs: number, sinceNs: number) {
+  private constructor(
+    client: PatronusClient,
+    epoch: Epoch | undefined,
+    under: Fence | undefined,
+    lease: Lease,
+    termNs: number,
+    sinceNs: number,
+  ) {
     this.#client = client;
+    this.#epoch = epoch;
+    this.#cycle = under === undefined ? (epoch?.cycle ?? 0) : under.#cycle;
     this.lease = lease;
     this.#termNs = termNs;
     this.#untilNs = sinceNs + termNs;
@@ -61,6 +85,7 @@ export class Fence {
   /** Before each access: throws FenceLost if the lock may end too soon. Never extends a lock that has to end in another. */
   check(): void {
     if (this.#untilNs - this.#client.now() < this.#termNs * USABLE_ABOVE) throw new FenceLost();
+    if (this.#epoch !== undefined && this.#epoch.cycle !== this.#cycle) throw new FenceLost();
   }
 
   /** As check(), and extends the lock in time. */
@@ -71,6 +96,7 @@ export class Fence {
       const status = await client.extend(this.lease, this.#termNs);
       if (status !== RetCode.Ok) throw new FenceLost();
       this.#untilNs += this.#termNs;
+      await this.#refresh();
     }
     this.check();
   }
@@ -89,6 +115,7 @@ export class Fence {
       const { status, lease } = await client.getWlease({ offset, size, termNs });
       if (status !== AcquireStatus.Success) continue;
       if (lease!.deadlineNs <= this.lease.deadlineNs) {
+        await this.#refresh();
         this.#inner = { offset, lease: lease!, untilNs: sinceNs + termNs / 2 };
         return lease!;
       }
@@ -100,6 +127,13 @@ export class Fence {
   async release(): Promise<void> {
     await this.#dropInner();
     await this.#client.relinquish(this.lease).catch(() => undefined);
+  }
+
+  /** After a grant or an extension, as everywhere; see Epoch. */
+  async #refresh(): Promise<void> {
+    if (this.#epoch === undefined) return;
+    await this.#epoch.refresh();
+    this.check();
   }
 
   #innerTermNs(nowNs: number): number {

@@ -16,7 +16,7 @@ export const DEFAULT_MAX_VALUE_BYTES = 16 * 1024 * 1024;
 export const SUPERBLOCK_BYTES = 4096;
 export const MAGIC_LO = 0x5652_4b50; // "PKRV"
 export const MAGIC_HI = 0x424c_4254; // "TBLB"
-export const LAYOUT_VERSION = 3;
+export const LAYOUT_VERSION = 4;
 export const TableState = { Empty: 0, Creating: 1, Ready: 2 } as const;
 
 /** Indexes of 32-bit words. */
@@ -29,6 +29,8 @@ export const SB_SEED_HI = 5;
 export const SB_GROUPS = 6;
 export const SB_TERM_MS = 7;
 export const SB_MAX_VALUE_BYTES = 8;
+/** Offset of the registry of pieces, a 64-bit word. */
+export const SB_PIECES = 10;
 /** (layout version, state): one 64-bit word, moved by CAS. */
 export const SB_STATE_OFFSET = 0;
 /** Of the counter that write versions are taken from; on a line of its own, so that it can be leased alone. */
@@ -41,6 +43,19 @@ export const SB_DIRECTORY_BYTES = 64;
 /** Of the head of the lists of memory that closed handles have left: pointer 48 | tag 16. Leased alone too. */
 export const SB_ORPHANS_OFFSET = 192;
 export const SB_ORPHANS_BYTES = 64;
+
+/** Of the word with the epoch of collections, and the lock of who collects. */
+export const SB_EPOCH_OFFSET = 1344;
+export const SB_EPOCH_BYTES = 64;
+/** Of the head of the lists that clients hand over to a collection: pointer 48 | low bits of the epoch 16. */
+export const SB_HANDOVER_OFFSET = 1408;
+/** Of the word that counts what is lost until the next collection, in units. */
+export const SB_LOST_OFFSET = 1472;
+export const SB_LOST_BYTES = 64;
+/** A word for each client that has the table open, with a lock beside it. */
+export const SB_MEMBERS_OFFSET = 2048;
+export const MEMBER_BYTES = 8;
+export const MAX_MEMBERS = 256;
 
 /** The shard map. Indexes of 32-bit words; the ids of the nodes are the last. */
 export const SHARD_MAP_VERSION = 1;
@@ -55,6 +70,17 @@ export const SM = {
   CHECKSUM: 70,
   NODES: 72,
 } as const;
+
+// ---- registry of pieces: 8 bytes for each 64 KiB of the allocation buffer: state 2 | number of pieces 30 | cycle 32
+
+/** What memory is taken in: what a memory node allocates in, too. */
+export const PIECE_BYTES = 64 * 1024;
+export const PIECE_ENTRY_BYTES = 8;
+export const PieceState = { None: 0, Claimed: 1, Kept: 2, Doomed: 3 } as const;
+
+export function pieceEntryLo(state: number, count: number): number {
+  return ((count << 2) | state) >>> 0;
+}
 
 // ---- directory: 2^globalDepth entries of 8 bytes: pointer 48 | local depth 8 | zero 8
 

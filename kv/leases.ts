@@ -7,7 +7,9 @@ import {
   RwFlag,
 } from '../patronus/index.js';
 import { KvError, KvErrorCode, type KvProtection } from './api.js';
+import { Epoch } from './epoch.js';
 import { refusal } from './errors.js';
+import { SUPERBLOCK_BYTES } from './layout.js';
 import type { Pacing } from './pacing.js';
 
 /** A lease is renewed in the background from this part of its term on, if it is used then. */
@@ -43,6 +45,9 @@ export class LeaseKeeper {
   /** How the leases are acquired, and how memory is accessed under them. */
   readonly acquireFlags: number;
   readonly rwFlags: number;
+  /** Read lease on the superblock. */
+  readonly superblock: LeaseCell;
+  readonly epoch: Epoch;
   renewals = 0;
   closed = false;
   readonly #cells: LeaseCell[] = [];
@@ -58,6 +63,8 @@ export class LeaseKeeper {
     this.termNs = termNs;
     this.renewNs = termNs * RENEW_AFTER;
     this.usableNs = termNs * USABLE_FOR;
+    this.superblock = this.cell(0, SUPERBLOCK_BYTES, false);
+    this.epoch = new Epoch(this);
   }
 
   /** A range to be held under a lease while it is used; nothing is acquired yet. */
@@ -159,9 +166,12 @@ export class LeaseCell {
         : client.getRlease(request));
       if (status === AcquireStatus.Success) {
         const held = new HeldLease(lease!, sinceNs);
-        if (this.#keeper.closed) {
+        try {
+          if (this.#writable) await this.#keeper.epoch.refresh();
+          if (this.#keeper.closed) throw new KvError(KvErrorCode.CLOSED, 'The store is closed');
+        } catch (error) {
           this.#keeper.relinquish(held);
-          throw new KvError(KvErrorCode.CLOSED, 'The store is closed');
+          throw error;
         }
         const old = this.#current;
         this.#current = held;

@@ -103,6 +103,8 @@ export abstract class Operation {
   readonly #rwFlags: number;
   /** Blocks are read under leases of their own, buckets under that of the subtable. */
   readonly #byBlock: boolean;
+  /** The epoch of collections that was known when the attempt began. */
+  protected attemptEpoch = 0;
   #attemptNs = 0;
   /** The clock since the operation last waited for anything; undefined if it has not been read since. */
   #nowNs: number | undefined;
@@ -192,6 +194,7 @@ export abstract class Operation {
   protected takeLeases(now: number, write: boolean): Promise<number> | undefined {
     this.#attemptNs = now;
     this.#nowNs = now;
+    if (write) this.attemptEpoch = this.context.keeper.epoch.value;
     this.#dateKnown = write || this.context.expirySeen;
     if (this.#dateKnown) this.#attemptMs = this.context.pacing.wallMs();
     if (this.#byBlock) return this.#takeSubtableLease(now);

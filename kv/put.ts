@@ -60,6 +60,8 @@ export class Put extends WriteOperation {
   #large: RdmaBuffer | undefined;
   #units = 0;
   #offset = -1;
+  /** Of collections: in a later one the block is no longer this operation's, unless it is linked. */
+  #cycle = 0;
   #version = 0;
   #written = false;
   /** Somebody could have seen the block, or a write to it may be under way: it has to go through the limbo. */
@@ -124,10 +126,12 @@ export class Put extends WriteOperation {
       if (this.#version === 0) return context.versions.refill();
       sealBlock(this.#image.words, this.#version);
     }
+    const { allocator } = context;
+    if (this.#offset >= 0 && this.#cycle !== allocator.cycle && !this.#reserved) this.#forgetBlock();
     if (this.#offset < 0 && !this.lazy) {
-      const offset = context.allocator.take(this.#units, now);
+      const offset = allocator.take(this.#units, now);
       if (offset < 0) return this.#waitForMemory();
-      this.#place(offset);
+      this.#place(offset, allocator.cycle);
     }
     // Where our entry may still be pending the location must not change.
     if (!this.#reserved) this.locate();
@@ -240,14 +244,23 @@ export class Put extends WriteOperation {
   }
 
   #waitForMemory(): Promise<number> {
-    return this.context.allocator.wait(this.#units).then((offset) => {
-      this.#place(offset);
+    return this.context.allocator.wait(this.#units).then(({ offset, cycle }) => {
+      this.#place(offset, cycle);
       return RetCode.Ok;
     });
   }
 
-  #place(offset: number): void {
+  /** A collection has begun since it was taken, and finds it. */
+  #forgetBlock(): void {
+    if (this.#exposed) this.context.allocator.lose(this.#units);
+    this.#offset = -1;
+    this.#written = false;
+    this.#exposed = false;
+  }
+
+  #place(offset: number, cycle: number): void {
     this.#offset = offset;
+    this.#cycle = cycle;
     this.entryLo = offset >>> 0;
     this.entryHi = slotHi(offset, this.#filledUnits, this.hash.fingerprint);
   }
@@ -491,10 +504,10 @@ export class Put extends WriteOperation {
   }
 
   #dropBlock(): void {
-    // A slot may point to it that we can't reach: better lost than used twice.
-    if (this.#reserved || this.outcomeUnknown) return;
     const { allocator } = this.context;
-    if (this.#exposed) allocator.retire(this.#offset, this.#units);
-    else allocator.free(this.#offset, this.#units);
+    // A slot may point to it that we can't reach: better lost than used twice.
+    if (this.#reserved || this.outcomeUnknown) allocator.lose(this.#units);
+    else if (this.#exposed) allocator.discard(this.#offset, this.#units, this.#cycle);
+    else allocator.free(this.#offset, this.#units, this.#cycle);
   }
 }

@@ -2,10 +2,10 @@ import { type Lease, type RdmaBuffer, RetCode } from '../patronus/index.js';
 import { KvError, KvErrorCode } from './api.js';
 import type { TableContext } from './context.js';
 import { emptySubtable } from './create.js';
-import type { Subtable } from './directory.js';
+import { type Subtable, unitsOfSubtable } from './directory.js';
 import { doubleDirectory, publish } from './directory-change.js';
+import { unavailable } from './errors.js';
 import type { Fence } from './fence.js';
-import { classUnits } from './free-lists.js';
 import {
   BUCKET_BYTES,
   BUCKET_HEADER,
@@ -22,7 +22,6 @@ import {
   slotPointer,
   splitRecordOffset,
   subtableBytes,
-  UNIT_BYTES,
 } from './layout.js';
 import { Pipeline } from './pipeline.js';
 
@@ -113,11 +112,16 @@ export class Split {
     if (this.#depth === MAX_DEPTH) throw new KvError(KvErrorCode.TABLE_FULL, 'The index can grow no further');
     await doubleDirectory(this.#context, this.#fence, this.#depth + 1);
     const { allocator } = this.#context;
-    const units = classUnits(this.#size / UNIT_BYTES);
+    const units = unitsOfSubtable(this.#groups);
     const taken = allocator.take(units, this.#context.client.now());
-    this.#target = taken >= 0 ? taken : await allocator.wait(units);
-    // From here on the subtable knows of it: if this client dies, the next one uses it.
-    await this.#writeRecord(this.#target, this.#depth, SplitPhase.Copy);
+    this.#target = taken >= 0 ? taken : (await allocator.wait(units)).offset;
+    try {
+      // From here on the subtable knows of it: if this client dies, the next one uses it.
+      await this.#writeRecord(this.#target, this.#depth, SplitPhase.Copy);
+    } catch (error) {
+      allocator.lose(units);
+      throw error;
+    }
   }
 
   /**
@@ -402,8 +406,4 @@ function slotsIn(group: number, groups: number, wanted: (word: number) => boolea
     if (word % BUCKET_WORDS !== BUCKET_HEADER && wanted(word)) slots.push(word);
   }
   return slots;
-}
-
-function unavailable(): KvError {
-  return new KvError(KvErrorCode.UNAVAILABLE, 'The memory node does not execute requests');
 }

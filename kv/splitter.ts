@@ -6,7 +6,7 @@ import { subtableBytes } from './layout.js';
 import { Split } from './split.js';
 
 /** A lock has the table's term, but not so short that a split is mostly extending it. */
-const MIN_LOCK_TERM_NS = 100e6;
+export const MIN_LOCK_TERM_NS = 100e6;
 /** Between two attempts to get a lock that another client has. */
 const LOCKED_PAUSE_MS = 4;
 
@@ -86,7 +86,7 @@ export class Splitter {
     const { client, keeper, superblock } = this.#context;
     const size = subtableBytes(superblock.groups);
     const termNs = Math.max(MIN_LOCK_TERM_NS, keeper.termNs);
-    const fence = await Fence.tryAcquire(client, subtable.offset, size, termNs);
+    const fence = await Fence.tryAcquire(client, keeper.epoch, subtable.offset, size, termNs);
     if (fence === undefined) return false;
     const split = this.newSplit(subtable, fence);
     try {

@@ -193,6 +193,7 @@ export class Store implements Kv {
       retries: 0,
       leaseRenewals: 0,
       protectionFaults: 0,
+      collections: 0,
     };
     for (const { table } of this.#shards) {
       const stats = table?.stats();

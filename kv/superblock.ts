@@ -8,11 +8,13 @@ import {
   MAX_GROUPS,
   MAX_VALUE_BYTES_LIMIT,
   MIN_GROUPS,
+  pointerOf,
   SB_GROUPS,
   SB_LAYOUT_VERSION,
   SB_MAGIC_HI,
   SB_MAGIC_LO,
   SB_MAX_VALUE_BYTES,
+  SB_PIECES,
   SB_SEED_HI,
   SB_SEED_LO,
   SB_STATE,
@@ -31,6 +33,8 @@ export interface Superblock {
   /** The one lease term of all clients of the table. */
   readonly termMs: number;
   readonly maxValueBytes: number;
+  /** Offset of the registry of pieces. */
+  readonly pieces: number;
   /** Of the store that the table is a part of. */
   readonly map: ShardMap;
 }
@@ -44,6 +48,8 @@ export function encodeSuperblock(superblock: Superblock, words: Uint32Array): vo
   words[SB_GROUPS] = superblock.groups;
   words[SB_TERM_MS] = superblock.termMs;
   words[SB_MAX_VALUE_BYTES] = superblock.maxValueBytes;
+  words[SB_PIECES] = superblock.pieces >>> 0;
+  words[SB_PIECES + 1] = Math.floor(superblock.pieces / 0x1_0000_0000);
   encodeShardMap(superblock.map, words);
 }
 
@@ -66,11 +72,16 @@ export function decodeSuperblock(words: Uint32Array): Superblock | undefined {
     groups: words[SB_GROUPS]!,
     termMs: words[SB_TERM_MS]!,
     maxValueBytes: words[SB_MAX_VALUE_BYTES]!,
+    pieces: pointerOf(words[SB_PIECES]!, words[SB_PIECES + 1]!),
     map: decodeShardMap(words),
   };
   const { groups, termMs, maxValueBytes } = superblock;
   const sound =
-    groups >= MIN_GROUPS && groups <= MAX_GROUPS && termMs >= 1 && maxValueBytes <= MAX_VALUE_BYTES_LIMIT;
+    groups >= MIN_GROUPS &&
+    groups <= MAX_GROUPS &&
+    termMs >= 1 &&
+    maxValueBytes <= MAX_VALUE_BYTES_LIMIT &&
+    superblock.pieces > 0;
   if (!sound) throw badTable('the superblock is damaged');
   return superblock;
 }

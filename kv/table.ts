@@ -237,6 +237,7 @@ export class Table implements Kv {
       retries: context.retries,
       leaseRenewals: context.keeper.renewals,
       protectionFaults: context.protectionFaults,
+      collections: context.collector.collections,
     };
   }
 
@@ -270,10 +271,12 @@ export class Table implements Kv {
     }
     await this.#sweeper.close();
     await this.context.splitter.settled();
+    await this.context.collector.stop();
     for (const pool of [this.#freeGets, this.#freePuts, this.#freeDels, this.#freeIncrs]) {
       for (const operation of pool.splice(0)) operation.dispose();
     }
     await this.context.allocator.close();
+    await this.context.collector.leave();
     await this.context.keeper.close();
   }
 

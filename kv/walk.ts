@@ -1,8 +1,8 @@
 import { type Batch, type Lease, type RdmaBuffer, RetCode } from '../patronus/index.js';
-import { KvError, KvErrorCode } from './api.js';
 import { BLOCK_HEADER_BYTES, blockExpiry, blockKeyLength, unitsOfBlock } from './block.js';
 import type { TableContext } from './context.js';
 import type { Subtable } from './directory.js';
+import { unavailable } from './errors.js';
 import {
   BUCKET_BYTES,
   BUCKET_HEADER,
@@ -113,7 +113,7 @@ export class Walk {
       }
       await pacing.sleep(PAUSE_MS * pacing.random());
     }
-    throw new KvError(KvErrorCode.UNAVAILABLE, 'The memory node does not execute requests');
+    throw unavailable();
   }
 
   /** Whether the groups just read hold all keys of the hashes that the cached directory leads to this subtable. */

@@ -1,6 +1,7 @@
 import { RetCode } from '../patronus/index.js';
 import { KvError, KvErrorCode, type KvVersion } from './api.js';
 import { blockIsCounter, blockVersion, unitsOfBlock } from './block.js';
+import { cycleOf } from './epoch.js';
 import { classUnits } from './free-lists.js';
 import { FROZEN, LARGE_UNITS, slotPointer, slotUnits } from './layout.js';
 import { Operation, type Step } from './operation.js';
@@ -38,6 +39,8 @@ export abstract class WriteOperation extends Operation {
   protected oldUnits = 0;
   protected committedMatch = -1;
   protected committedPlace = 0;
+  /** The epoch of collections when the attempt began whose CAS decides. */
+  #decisionEpoch = 0;
   #outcome: number = Outcome.None;
   #resolveAttempts = 0;
 
@@ -81,13 +84,15 @@ export abstract class WriteOperation extends Operation {
   }
 
   protected retireOld(): void {
-    this.context.allocator.retire(slotPointer(this.oldLo, this.oldHi), this.oldUnits);
+    const { allocator } = this.context;
+    allocator.retire(slotPointer(this.oldLo, this.oldHi), this.oldUnits, this.#decisionEpoch);
   }
 
   /** Sends the CAS that decides. */
   protected decide(expectedLo: number, expectedHi: number, desiredLo: number, desiredHi: number): Step {
     const status = this.prepareSlotCas(this.slot, expectedLo, expectedHi, desiredLo, desiredHi);
     if (status === RetCode.Ok) this.#outcome = Outcome.Sent;
+    this.#decisionEpoch = this.attemptEpoch;
     return this.send(status);
   }
 
@@ -121,6 +126,10 @@ export abstract class WriteOperation extends Operation {
   /** Takes the image that readToResolve() brought: whether the CAS to this word was executed; throws if unknowable. */
   protected resolve(expectedLo: number, expectedHi: number, desiredLo: number, desiredHi: number): boolean {
     const { words, slot } = this;
+    // A collection has given the blocks to others if nothing led to them: what is there can be anybody's.
+    if (cycleOf(this.#decisionEpoch) !== this.context.keeper.epoch.cycle) {
+      throw new Error('a collection has begun since');
+    }
     // A split changes the mark of an entry, and nothing else, before it empties the slot.
     const lo = (words[slot]! & ~FROZEN) >>> 0;
     const hi = words[slot + 1]!;

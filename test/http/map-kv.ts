@@ -99,6 +99,7 @@ export class MapKv implements Kv {
       retries: 0,
       leaseRenewals: 0,
       protectionFaults: 0,
+      collections: 0,
     };
   }
 

@@ -46,6 +46,8 @@ export class FakeNode {
   readonly bytes: Uint8Array;
   readonly words: Uint32Array;
   readonly allocated = new Map<number, number>();
+  /** Of those, what belongs to a client that has not told to keep it. */
+  readonly unkept = new Set<number>();
   clockNs = 1e9;
   grants = 0;
   commits = 0;
@@ -78,7 +80,7 @@ export class FakeNode {
     return sum;
   }
 
-  acquire(request: AcquireRequest, writable: boolean): AcquireResult {
+  acquire(request: AcquireRequest, writable: boolean, owner?: FakeClient): AcquireResult {
     this.grants++;
     const flags = request.flags ?? 0;
     let offset = request.offset ?? 0;
@@ -97,7 +99,7 @@ export class FakeNode {
     }
     const deadline =
       flags & AcquireFlag.NoGc ? Number.POSITIVE_INFINITY : this.clockNs + Math.max(1, request.termNs);
-    const lease = new FakeLease(this, offset, request.size, writable, deadline);
+    const lease = new FakeLease(this, offset, request.size, writable, deadline, owner);
     this.liveLeases.add(lease);
     if (flags & AcquireFlag.WithConflictDetect) this.#locks.set(offset, lease);
     return { status: AcquireStatus.Success, lease };
@@ -155,10 +157,19 @@ export class FakeLease implements Lease {
   readonly offset: number;
   readonly size: number;
   readonly writable: boolean;
+  readonly owner: FakeClient | undefined;
   deadlineNs: number;
   ended = false;
 
-  constructor(node: FakeNode, offset: number, size: number, writable: boolean, deadlineNs: number) {
+  constructor(
+    node: FakeNode,
+    offset: number,
+    size: number,
+    writable: boolean,
+    deadlineNs: number,
+    owner?: FakeClient,
+  ) {
+    this.owner = owner;
     this.node = node;
     this.offset = offset;
     this.size = size;
@@ -421,7 +432,11 @@ export class FakeClient implements PatronusClient {
   /** The connection was lost, with what belongs to it, and is there again. */
   reconnect(): void {
     for (const offset of this.#unkept) this.node.allocated.delete(offset);
+    for (const offset of this.#unkept) this.node.unkept.delete(offset);
     this.#unkept.clear();
+    for (const lease of this.node.liveLeases) {
+      if (lease.owner === this && lease.deadlineNs === Number.POSITIVE_INFINITY) lease.ended = true;
+    }
   }
 
   /** At this piece of an access the process stands still for so long, between its check of the leases and the access. */
@@ -443,10 +458,10 @@ export class FakeClient implements PatronusClient {
 
   async getWlease(request: AcquireRequest): Promise<AcquireResult> {
     if (this.scheduler !== undefined || this.dead) await this.#message();
-    const result = this.node.acquire(request, true);
+    const result = this.node.acquire(request, true, this);
     const { flags = 0 } = request;
     const isMine = flags & AcquireFlag.WithAllocation && !(flags & AcquireFlag.KeepAllocation);
-    if (isMine && result.lease !== undefined) this.#unkept.add(result.lease.offset);
+    if (isMine && result.lease !== undefined) this.#own(result.lease.offset);
     return result;
   }
 
@@ -465,7 +480,7 @@ export class FakeClient implements PatronusClient {
     held.ended = true;
     this.node.liveLeases.delete(held);
     if (flags & ModifyFlag.WithDeallocation) {
-      this.#unkept.delete(held.offset);
+      this.#disown(held.offset);
       if (!this.node.allocated.delete(held.offset)) return RetCode.Invalid;
     }
     return RetCode.Ok;
@@ -519,14 +534,15 @@ export class FakeClient implements PatronusClient {
     if (this.scheduler !== undefined || this.dead) await this.#message();
     const offset = this.node.allocate(size);
     if (offset < 0) return { status: AcquireStatus.NoMem, address: undefined };
-    if (!keep) this.#unkept.add(offset);
+    if (!keep) this.#own(offset);
     return { status: AcquireStatus.Success, address: { nodeId: 0, offset } };
   }
 
   async dealloc({ offset }: GlobalAddress, size: number): Promise<RetCode> {
     if (this.scheduler !== undefined || this.dead) await this.#message();
     if (this.node.allocated.get(offset) !== Math.ceil(size / 64) * 64) return RetCode.Invalid;
-    this.#unkept.delete(offset);
+    if (this.node.unkept.has(offset) && !this.#unkept.has(offset)) return RetCode.Invalid;
+    this.#disown(offset);
     this.node.allocated.delete(offset);
     return RetCode.Ok;
   }
@@ -535,7 +551,17 @@ export class FakeClient implements PatronusClient {
 
   async keepAllocation({ offset }: GlobalAddress): Promise<RetCode> {
     if (this.scheduler !== undefined || this.dead) await this.#message();
-    return this.#unkept.delete(offset) ? RetCode.Ok : RetCode.Invalid;
+    return this.#disown(offset) ? RetCode.Ok : RetCode.Invalid;
+  }
+
+  #own(offset: number): void {
+    this.#unkept.add(offset);
+    this.node.unkept.add(offset);
+  }
+
+  #disown(offset: number): boolean {
+    this.node.unkept.delete(offset);
+    return this.#unkept.delete(offset);
   }
 
   grant(): never {

@@ -137,7 +137,9 @@ describe('the checks above catch a put', () => {
 
   test('that reuses replaced blocks at once', async () => {
     const open = (context: TableContext) => {
-      context.allocator.retire = (offset, units) => context.allocator.free(offset, units);
+      context.allocator.retire = (offset, units) => {
+        context.allocator.free(offset, units, context.allocator.cycle);
+      };
       return new ScatteredTable(context);
     };
     expect(await isCaught(600, { open, operations: 9 })).toBe(true);

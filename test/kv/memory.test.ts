@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { Allocator } from '../../kv/allocator.js';
+import { TableContext } from '../../kv/context.js';
+import { createTable } from '../../kv/create.js';
 import { classUnits, FreeLists } from '../../kv/free-lists.js';
+import { PIECE_BYTES } from '../../kv/layout.js';
 import { LeaseKeeper } from '../../kv/leases.js';
 import { Limbo } from '../../kv/limbo.js';
 import { fakeNode, jumping } from './fake-patronus.js';
@@ -82,75 +84,77 @@ describe('limbo', () => {
 });
 
 describe('allocator', () => {
-  const make = (bytes: number) => {
-    const node = fakeNode(bytes);
-    const keeper = new LeaseKeeper(node.connect(), jumping(node), TERM);
-    return { node, keeper, allocator: new Allocator(keeper, node.layout, TERM, 128 * 1024) };
+  const GRACE = TERM * 1.125;
+  /** In a node that has so much room beside the index. */
+  const make = async (bytes: number) => {
+    const node = fakeNode(PIECE_BYTES + bytes);
+    await createTable(node.connect(), { groups: 2, termMs: TERM / MS, maxValueBytes: 1024 });
+    const client = node.connect();
+    const { allocator } = await TableContext.open(client, jumping(node));
+    return { node, client, allocator };
   };
 
   test('an unlinked block comes back after the grace period, not before', async () => {
-    const { node, allocator } = make(64 * 1024);
-    const offset = await allocator.wait(1024);
-    allocator.retire(offset, 1024);
+    const { node, allocator } = await make(64 * 1024);
+    const { offset } = await allocator.wait(1024);
+    allocator.retire(offset, 1024, 0);
     expect(allocator.take(1024, node.clockNs)).toBe(-1);
-    node.clockNs += TERM - 1;
+    node.clockNs += GRACE - 1;
     expect(allocator.take(1024, node.clockNs)).toBe(-1);
     node.clockNs += 1;
     expect(allocator.take(1024, node.clockNs)).toBe(offset);
   });
 
   test('waits for unlinked blocks when the node is full; without any it fails at once', async () => {
-    const { node, allocator } = make(64 * 1024);
-    const offset = await allocator.wait(1024);
+    const { node, allocator } = await make(64 * 1024);
+    const { offset } = await allocator.wait(1024);
     const before = node.clockNs;
     await expect(allocator.wait(1)).rejects.toMatchObject({ code: 'ERR_KV_NO_MEMORY' });
     expect(node.clockNs).toBe(before);
-    allocator.retire(offset, 1024);
-    expect(await allocator.wait(512)).toBe(offset);
-    expect(node.clockNs).toBeGreaterThanOrEqual(before + TERM);
+    allocator.retire(offset, 1024, 0);
+    expect((await allocator.wait(512)).offset).toBe(offset);
+    expect(node.clockNs).toBeGreaterThanOrEqual(before + GRACE);
     expect(allocator.take(512, node.clockNs)).toBe(offset + 512 * 64);
   });
 
   test('small freed blocks make room for a large one', async () => {
-    const { node, allocator } = make(1024 * 1024);
+    const { node, allocator } = await make(1024 * 1024);
     const small: number[] = [];
     for (;;) {
       try {
         const offset = allocator.take(1, node.clockNs);
-        small.push(offset >= 0 ? offset : await allocator.wait(1));
+        small.push(offset >= 0 ? offset : (await allocator.wait(1)).offset);
       } catch {
         break;
       }
     }
     expect(small).toHaveLength(16 * 1024);
-    for (const offset of small) allocator.free(offset, 1);
-    expect(await allocator.wait(classUnits(8000))).toBeGreaterThanOrEqual(0);
+    for (const offset of small) allocator.free(offset, 1, 0);
+    expect((await allocator.wait(classUnits(8000))).offset).toBeGreaterThanOrEqual(0);
   });
 
   test('blocks of random sizes that are replaced again and again do not take more and more memory', async () => {
     const random = seeded(3);
-    const { node, allocator } = make(256 * 1024 * 1024);
+    const { node, allocator } = await make(256 * 1024 * 1024);
     const blocks: { offset: number; units: number }[] = [];
     // 10,000 of 3 units in the middle, and 3,000 that rest: 2.6 MiB.
     for (let i = 0; i < 600_000; i++) {
       node.clockNs += TERM / 3000;
       const units = classUnits(Math.ceil(random() * (random() < 0.002 ? 320 : 5)));
       const taken = allocator.take(units, node.clockNs);
-      const block = { offset: taken >= 0 ? taken : await allocator.wait(units), units };
+      const block = { offset: taken >= 0 ? taken : (await allocator.wait(units)).offset, units };
       const index = Math.floor(random() * 10_000);
       const old = blocks[index];
-      if (old !== undefined) allocator.retire(old.offset, old.units);
+      if (old !== undefined) allocator.retire(old.offset, old.units, 0);
       blocks[index] = block;
     }
-    expect(node.allocatedBytes).toBeLessThanOrEqual(4 * 1024 * 1024);
+    expect(node.allocatedBytes).toBeLessThanOrEqual(PIECE_BYTES + 4 * 1024 * 1024);
   });
 
   test('pieces not used yet come back when the client closes, or dies', async () => {
-    const node = fakeNode(16 * 1024 * 1024);
     for (const end of ['close', 'die'] as const) {
+      const { node, client, allocator } = await make(16 * 1024 * 1024);
       const before = node.allocatedBytes;
-      const client = node.connect();
-      const allocator = new Allocator(new LeaseKeeper(client, jumping(node), TERM), node.layout, TERM, 1024);
       await allocator.wait(1);
       expect(node.allocatedBytes).toBe(before + 4 * 64 * 1024);
       if (end === 'close') await allocator.close();
@@ -161,23 +165,21 @@ describe('allocator', () => {
   });
 
   test('pieces that a lost connection has given back are not used', async () => {
-    const node = fakeNode(16 * 1024 * 1024);
-    const client = node.connect();
-    const allocator = new Allocator(new LeaseKeeper(client, jumping(node), TERM), node.layout, TERM, 1024);
+    const { node, client, allocator } = await make(16 * 1024 * 1024);
     await allocator.wait(1024);
     client.reconnect();
     const other = node.connect();
     const taken = (await other.alloc({ size: 64 * 1024 })).address!.offset;
-    for (let i = 0; i < 10; i++) expect(await allocator.wait(1024)).not.toBe(taken);
+    for (let i = 0; i < 10; i++) expect((await allocator.wait(1024)).offset).not.toBe(taken);
   });
 
   test('those who wait are served in their order', async () => {
-    const { node, allocator } = make(64 * 1024);
-    const offset = await allocator.wait(1024);
-    allocator.retire(offset, 1024);
+    const { node, allocator } = await make(64 * 1024);
+    const { offset } = await allocator.wait(1024);
+    allocator.retire(offset, 1024, 0);
     const order: number[] = [];
     const waits = [1, 2, 3].map((n) => allocator.wait(100).then(() => order.push(n)));
-    expect(allocator.take(100, node.clockNs + 2 * TERM)).toBe(-1);
+    expect(allocator.take(100, node.clockNs + 2 * GRACE)).toBe(-1);
     await Promise.all(waits);
     expect(order).toEqual([1, 2, 3]);
   });

@@ -31,9 +31,12 @@ async function another(node: FakeNode): Promise<Opened> {
 }
 
 afterEach(async () => {
-  for (const { table, client } of opened.splice(0)) {
+  const all = opened.splice(0);
+  for (const { table, client } of all) {
     await table.close();
     expect(client.buffersOut).toBe(0);
+  }
+  for (const { client } of all) {
     for (const lease of client.node.liveLeases) expect(lease.deadlineNs).not.toBe(Number.POSITIVE_INFINITY);
   }
 });
@@ -287,9 +290,9 @@ describe('memory', () => {
     const freed = new Map<number, number>();
     const { allocator } = (kv as unknown as { context: TableContext }).context;
     const retire = allocator.retire.bind(allocator);
-    allocator.retire = (offset, units) => {
+    allocator.retire = (offset, units, epoch) => {
       freed.set(offset, node.clockNs);
-      retire(offset, units);
+      retire(offset, units, epoch);
     };
     let reused = 0;
     node.fault = ({ kind, address }) => {

@@ -60,7 +60,7 @@ async function hold(fence: Fence, mark: number): Promise<void> {
 process.send!('ready');
 process.on('disconnect', () => process.exit());
 for (let mark = 1; ; mark++) {
-  const fence = await Fence.tryAcquire(locking, 0, SIZE, TERM_NS);
+  const fence = await Fence.tryAcquire(locking, undefined, 0, SIZE, TERM_NS);
   if (fence !== undefined) {
     await hold(fence, mark).catch((error) => {
       if (!(error instanceof FenceLost)) throw error;

@@ -1,0 +1,82 @@
+import type { Extent } from './extent-stack.js';
+import { PIECE_BYTES, UNIT_BYTES } from './layout.js';
+
+const UNITS = PIECE_BYTES / UNIT_BYTES;
+const WORDS = UNITS / 32;
+
+/** A bit for each 64-byte unit of some pieces of memory: whether anything leads to it. Offsets elsewhere are left out. */
+export class UnitMap {
+  readonly #allocOffset: number;
+  /** Of each 64 KiB of the allocation buffer: where its bits are, -1 if it is none of the pieces. */
+  readonly #places: Int32Array;
+  readonly #bits: Uint32Array;
+
+  constructor(
+    allocOffset: number,
+    allocBytes: number,
+    pieces: readonly { readonly offset: number; readonly bytes: number }[],
+  ) {
+    this.#allocOffset = allocOffset;
+    this.#places = new Int32Array(Math.ceil(allocBytes / PIECE_BYTES)).fill(-1);
+    let words = 0;
+    for (const { offset, bytes } of pieces) {
+      const first = (offset - allocOffset) / PIECE_BYTES;
+      for (let i = 0; i < bytes / PIECE_BYTES; i++) {
+        if (this.#places[first + i] !== -1) continue;
+        this.#places[first + i] = words;
+        words += WORDS;
+      }
+    }
+    this.#bits = new Uint32Array(words);
+  }
+
+  mark(offset: number, units: number): void {
+    const first = (offset - this.#allocOffset) / UNIT_BYTES;
+    for (let unit = first; unit < first + units; unit++) {
+      const place = this.#places[Math.floor(unit / UNITS)];
+      if (place === undefined || place < 0) continue;
+      const inPiece = unit % UNITS;
+      this.#bits[place + (inPiece >>> 5)]! |= 1 << (inPiece & 31);
+    }
+  }
+
+  /** Whether the offset lies in one of the pieces. */
+  covers(offset: number): boolean {
+    return (this.#places[Math.floor((offset - this.#allocOffset) / PIECE_BYTES)] ?? -1) >= 0;
+  }
+
+  isMarked(offset: number): boolean {
+    return this.covers(offset) && this.#isMarked((offset - this.#allocOffset) / UNIT_BYTES);
+  }
+
+  /** What is not marked, neighbours joined, in the order of the addresses. */
+  unmarked(): Extent[] {
+    const extents: Extent[] = [];
+    let from = -1;
+    const end = this.#places.length * UNITS;
+    const close = (unit: number) => {
+      if (from < 0) return;
+      extents.push({
+        offset: this.#allocOffset + from * UNIT_BYTES,
+        units: unit - from,
+        unlinked: false,
+      });
+      from = -1;
+    };
+    for (let unit = 0; unit < end; unit++) {
+      if (unit % UNITS === 0 && this.#places[unit / UNITS] === -1) {
+        close(unit);
+        unit += UNITS - 1;
+      } else if (this.#isMarked(unit)) close(unit);
+      else if (from < 0) from = unit;
+    }
+    close(end);
+    return extents;
+  }
+
+  #isMarked(unit: number): boolean {
+    const place = this.#places[Math.floor(unit / UNITS)]!;
+    const inPiece = unit % UNITS;
+    return (this.#bits[place + (inPiece >>> 5)]! & (1 << (inPiece & 31))) !== 0;
+  }
+}
