@@ -21,7 +21,8 @@ const MAX_SEGMENTS = 128;
 const MATURED_PER_TAKE = 8;
 /** An allocation gives up after waiting for freed blocks for this many grace periods. */
 const WAIT_GRACES = 3;
-const CLAIM_ATTEMPTS = 3;
+/** Of new memory that can't be used: its connection is lost, or a collection has begun. */
+const CLAIM_ATTEMPTS = 5;
 /** Extents of a list that is handed over. */
 const HAND_OVER_EXTENTS = 255;
 /** Of the term: how often the epoch is read while a collection is under way. */
@@ -241,7 +242,9 @@ export class Allocator {
       extents.push({ offset: this.#limbo.headOffset, units: this.#limbo.headUnits, unlinked: true });
     }
     const all = sumOfUnits(extents);
-    this.lose(await this.#orphans.leave(extents, (offset) => this.segment(offset)).catch(() => all));
+    const { cycle } = this.#epoch;
+    const isMine = () => cycle === this.#epoch.cycle;
+    this.lose(await this.#orphans.leave(extents, (offset) => this.segment(offset), isMine).catch(() => all));
     const pieces = this.#pieces.splice(0);
     // That the connection can be gone is no failure: then they are free already.
     await Promise.all(
@@ -339,31 +342,26 @@ export class Allocator {
     }
   }
 
-  /** Makes the next piece, or pieces side by side for `size` bytes, what fresh blocks come from. */
+  /** Makes the next piece, or pieces side by side for `size` bytes, what fresh blocks come from. False: there is no room. */
   async #addMemory(size: number): Promise<boolean> {
-    if (size > PIECE_BYTES) {
-      const bytes = Math.ceil(size / PIECE_BYTES) * PIECE_BYTES;
-      for (let attempt = 0; attempt < CLAIM_ATTEMPTS; attempt++) {
+    const bytes = Math.ceil(size / PIECE_BYTES) * PIECE_BYTES;
+    for (let attempt = 0; attempt < CLAIM_ATTEMPTS; attempt++) {
+      if (bytes > PIECE_BYTES) {
         const offset = await this.#allocate(bytes);
         if (offset < 0) return false;
         if (await this.#claim(offset, bytes)) return true;
+        continue;
       }
-      return false;
+      // Pieces of a connection that was lost since are another client's by now: the node says so, and new ones are asked for.
+      for (let offset = this.#pieces.pop(); offset !== undefined; offset = this.#pieces.pop()) {
+        if (await this.#claim(offset, bytes)) return true;
+      }
+      const asked = Array.from({ length: this.#batchPieces }, () => this.#allocate(PIECE_BYTES));
+      const offsets = (await Promise.all(asked)).filter((offset) => offset >= 0);
+      if (offsets.length === 0) return false;
+      this.#pieces = offsets.sort((a, b) => b - a);
     }
-    // Pieces of a connection that was lost since are another client's by now: the node says so, and new ones are asked for.
-    if (await this.#usePiece()) return true;
-    const asked = Array.from({ length: this.#batchPieces }, () => this.#allocate(PIECE_BYTES));
-    const offsets = (await Promise.all(asked)).filter((offset) => offset >= 0);
-    this.#pieces = offsets.sort((a, b) => b - a);
-    return this.#usePiece();
-  }
-
-  async #usePiece(): Promise<boolean> {
-    for (;;) {
-      const offset = this.#pieces.pop();
-      if (offset === undefined) return false;
-      if (await this.#claim(offset, PIECE_BYTES)) return true;
-    }
+    return false;
   }
 
   /** Makes what was allocated the table's and begins to use it. False: it can't be used. */

@@ -169,7 +169,8 @@ export class Collector {
     );
     const free: Extent[] = [...swept.unmarked(), ...left, ...handed];
     await this.hold(fence);
-    allocator.lose(await orphans.leave(free, (offset) => allocator.segment(offset)));
+    const isMine = () => cycle === epoch.cycle;
+    allocator.lose(await orphans.leave(free, (offset) => allocator.segment(offset), isMine));
     for (const piece of old) if (piece.state !== PieceState.Kept) await this.#giveBack(piece);
     await this.#raise(fence, drop + 2);
     await this.#lost.add(0, -lost >>> 0, lost > 0 ? 0xffff_ffff : 0);

@@ -15,6 +15,9 @@ export interface Extent {
 const HEAD_WORDS = 4;
 const EXTENT_WORDS = 4;
 export const MAX_EXTENTS = 1023;
+/** A list is full with so much memory in it, 1 MiB: who takes it leaves the others. */
+const LIST_UNITS = 2 ** 20 / UNIT_BYTES;
+const EXTENT_UNITS = 2 ** 25 / UNIT_BYTES;
 const LIST_BYTES = (HEAD_WORDS + MAX_EXTENTS * EXTENT_WORDS) * 4;
 const LIST_AT = UNIT_BYTES;
 const ATTEMPTS = 20;
@@ -51,10 +54,19 @@ export class ExtentStack {
 
   /**
    * Leaves memory behind. The lists are written into the largest extents that nobody can be reading. `segment` gives what an
-   * extent is written under. Resolves with the units that could not be written down, which are lost.
+   * extent is written under; `isMine`, whether the memory is the caller's still. Resolves with the units that could not be
+   * written down, which are lost.
    */
-  async leave(extents: readonly Extent[], segment: (offset: number) => LeaseCell): Promise<number> {
-    const places = extents.filter(({ unlinked }) => !unlinked).sort((a, b) => a.units - b.units);
+  async leave(
+    extents: readonly Extent[],
+    segment: (offset: number) => LeaseCell,
+    isMine: () => boolean,
+  ): Promise<number> {
+    const retag = (tag: number) => (isMine() ? countUp(tag) : undefined);
+    const places = extents
+      .filter(({ unlinked }) => !unlinked)
+      .flatMap(cut)
+      .sort((a, b) => a.units - b.units);
     const rest = extents.filter(({ unlinked }) => unlinked);
     let smallest = 0;
     let end = places.length;
@@ -62,8 +74,11 @@ export class ExtentStack {
       const place = places[--end]!;
       const room = Math.min(MAX_EXTENTS, (place.units * UNIT_BYTES) / (EXTENT_WORDS * 4) - 1);
       const some = rest.splice(Math.max(0, rest.length - room));
-      while (some.length < room && end > smallest) some.push(places[smallest++]!);
-      if (!(await this.push(place, some, segment(place.offset), countUp))) {
+      for (let units = place.units; some.length < room && units < LIST_UNITS && end > smallest; ) {
+        units += places[smallest]!.units;
+        some.push(places[smallest++]!);
+      }
+      if (!(await this.push(place, some, segment(place.offset), retag))) {
         rest.push(place, ...some, ...places.slice(smallest, end));
         break;
       }
@@ -239,6 +254,15 @@ export class ExtentStack {
       client.putRdmaBuffer(buffer);
     }
   }
+}
+
+/** In pieces that the largest values just fit in. */
+function cut({ offset, units, unlinked }: Extent): Extent[] {
+  const pieces: Extent[] = [];
+  for (let at = 0; at < units; at += EXTENT_UNITS) {
+    pieces.push({ offset: offset + at * UNIT_BYTES, units: Math.min(EXTENT_UNITS, units - at), unlinked });
+  }
+  return pieces;
 }
 
 export function sumOfUnits(extents: readonly Pick<Extent, 'units'>[]): number {

@@ -646,3 +646,22 @@ export function jumping(node: FakeNode): Pacing {
     wallMs: () => Math.floor(node.clockNs / 1e6),
   };
 }
+
+/** As jumping(), for several clients: when all of them wait the clock jumps to where the first one wakes. */
+export function jumpingTogether(node: FakeNode): Pacing {
+  const sleepers: { readonly untilNs: number; readonly wake: () => void }[] = [];
+  const jump = () => {
+    const first = sleepers.reduce((a, b) => (b.untilNs < a.untilNs ? b : a));
+    sleepers.splice(sleepers.indexOf(first), 1);
+    node.clockNs = Math.max(node.clockNs, first.untilNs);
+    first.wake();
+  };
+  return {
+    ...jumping(node),
+    sleep: (ms) =>
+      new Promise((wake) => {
+        sleepers.push({ untilNs: node.clockNs + ms * 1e6, wake });
+        setImmediate(jump);
+      }),
+  };
+}

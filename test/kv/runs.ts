@@ -1,8 +1,10 @@
 import { expect } from 'vitest';
 import { TableContext } from '../../kv/context.js';
 import { createTable } from '../../kv/create.js';
-import { SB_SEED_HI, SB_SEED_LO } from '../../kv/layout.js';
+import { pointerOf, SB_ORPHANS_OFFSET, SB_SEED_HI, SB_SEED_LO, UNIT_BYTES } from '../../kv/layout.js';
+import { registryBytes } from '../../kv/pieces.js';
 import { Put } from '../../kv/put.js';
+import { Reachable } from '../../kv/reachable.js';
 import { Table } from '../../kv/table.js';
 import { type FakeClient, type FakeNode, type FakeOperation, fakeNode } from './fake-patronus.js';
 import { isLinearizable } from './linearizability.js';
@@ -46,12 +48,19 @@ export class ScatteredTable extends Table {
   }
 }
 
+/** Of one client while others collect. */
+const MAX_OPERATIONS = 400;
+
 export interface Setup {
   readonly clients?: number;
   readonly operations?: number;
   readonly keys?: number;
   readonly groups?: number;
   readonly termMs?: number;
+  /** Of the memory node. */
+  readonly allocBytes?: number;
+  /** Values have up to so many bytes more than their name. */
+  readonly valueBytes?: number;
   readonly stepNs?: number;
   /** Keys that are there already and fill the buckets. */
   readonly filling?: number;
@@ -65,6 +74,10 @@ export interface Setup {
   /** Part of the operations that insert keys of their own: they make the table grow. */
   readonly inserts?: number;
   readonly open?: ((context: TableContext) => Table) | undefined;
+  /** Collections that one more client makes meanwhile, one after the other. The clients go on until the last has ended. */
+  readonly collections?: number;
+  /** That client dies before this piece of an access, and another one takes its place. */
+  readonly collectorDiesAt?: number | undefined;
   readonly fault?: (operation: FakeOperation, random: () => number) => ReturnType<FakeNode['fault']>;
 }
 
@@ -74,6 +87,9 @@ export interface Run {
   readonly observations: readonly Observation[];
   readonly tables: readonly Table[];
   readonly node: FakeNode;
+  /** Units of the table's memory that nothing leads to and nobody has, at the end; and those that are free twice, or in use. */
+  readonly lostUnits: number;
+  readonly doubleUnits: number;
 }
 
 /** Some clients, each doing a few operations one after the other on the same keys; all accesses interleaved by seed. */
@@ -86,9 +102,10 @@ export async function run(seed: number, setup: Setup): Promise<Run> {
     termMs = 1000,
     filling = 0,
     inserts = 0,
+    valueBytes = 40,
   } = setup;
   const { kinds = KINDS, ttlMs = 0 } = setup;
-  const node = fakeNode();
+  const node = fakeNode(setup.allocBytes);
   await createTable(node.connect(), { subtables: 1, groups, termMs, maxValueBytes: 1024 });
   // All of the run follows from the seed.
   node.words[SB_SEED_LO] = seed;
@@ -129,20 +146,45 @@ export async function run(seed: number, setup: Setup): Promise<Run> {
   };
   if (filling > 0) for (let i = 0; i < keys; i++) await scheduler.run(doing(0, `key ${i}`, 'put', 'first'));
   for (let i = 0; i < filling; i++) await scheduler.run(doing(0, `filling ${i}`, 'put', 'x'));
+  const workers = tables.map((_, index) => index);
+  if (setup.collections !== undefined) await connect(setup.open ?? ((c) => new Table(c)));
   if (setup.fault !== undefined) node.fault = (operation) => setup.fault!(operation, random);
   if (setup.diesAt !== undefined) fakes[0]!.diesAt = fakes[0]!.accesses + setup.diesAt;
   if (setup.pause !== undefined) fakes[0]!.pauseAt(fakes[0]!.accesses + setup.pause.at, setup.pause.ns);
+  let collecting = setup.collections !== undefined;
   const client = async (index: number) => {
-    for (let i = 0; i < operations; i++) {
+    for (let i = 0; i < operations || (collecting && i < MAX_OPERATIONS); i++) {
       if (random() < inserts) await doing(index, `own ${index}.${i}`, 'put', 'y');
       const key =
         random() < inserts ? `filling ${Math.floor(random() * 3)}` : `key ${Math.floor(random() * keys)}`;
-      const value = `value ${index}.${i}${'.'.repeat(Math.floor(random() * 40))}`;
+      const value = `value ${index}.${i}${'.'.repeat(Math.floor(random() * valueBytes))}`;
       await doing(index, key, pick(random, kinds), value);
     }
   };
+  const collector = async () => {
+    // When the others have leases, and free memory.
+    while (collecting && observations.length < 3 * clients) await scheduler.sleep(0.1);
+    for (let left = setup.collections ?? 0; left > 0; ) {
+      const fake = fakes[tables.length - 1]!;
+      if (setup.collectorDiesAt !== undefined && tables.length === clients + 1) {
+        fake.diesAt = fake.accesses + setup.collectorDiesAt;
+      }
+      const { collector } = tables[tables.length - 1]!.context;
+      const made = await Promise.race([
+        collector.collect().catch(() => false),
+        fake.death.then(() => 'died' as const),
+      ]);
+      if (made === 'died') {
+        const next = node.connect(scheduler);
+        fakes.push(next);
+        tables.push(new Table(await TableContext.open(next, scheduler)));
+      } else if (made) left--;
+      else await scheduler.sleep(20);
+    }
+    collecting = false;
+  };
   await scheduler.run(
-    Promise.all(tables.map((_, index) => Promise.race([client(index), fakes[index]!.death]))),
+    Promise.all([collector(), ...workers.map((index) => Promise.race([client(index), fakes[index]!.death]))]),
   );
   for (const operation of under) if (operation !== undefined) observations.push(operation);
   node.fault = () => undefined;
@@ -152,7 +194,65 @@ export async function run(seed: number, setup: Setup): Promise<Run> {
   const names = new Set(observations.map(({ key }) => key));
   for (const key of names) await scheduler.run(doing(last, key, 'get', ''));
   const linearizable = [...histories(observations).values()].every(isLinearizable);
-  return { linearizable, observations, tables, node };
+  const account = { lostUnits: 0, doubleUnits: 0 };
+  if (setup.collections !== undefined)
+    Object.assign(account, await accountOf(node, scheduler, tables, fakes));
+  return { linearizable, observations, tables, node, ...account };
+}
+
+/** What became of all memory, when every client has gone: before and after one more has collected. */
+async function accountOf(
+  node: FakeNode,
+  scheduler: Scheduler,
+  tables: readonly Table[],
+  fakes: readonly FakeClient[],
+): Promise<Pick<Run, 'lostUnits' | 'doubleUnits'>> {
+  for (const [index, table] of tables.entries()) {
+    if (!fakes[index]!.dead) await scheduler.run(table.close());
+  }
+  const last = await scheduler.run(TableContext.open(node.connect(scheduler), scheduler));
+  const { doubleUnits } = await scheduler.run(count(node, last));
+  for (let attempt = 0; !(await scheduler.run(last.collector.collect())); attempt++) {
+    // Who died, or was closed, while it collected, has the lock until its term ends.
+    if (attempt === 20) throw new Error('no collection');
+    await scheduler.run(scheduler.sleep(20));
+  }
+  const { lostUnits } = await scheduler.run(count(node, last));
+  return { lostUnits, doubleUnits };
+}
+
+/** Adds up what the index leads to and what is free for others. */
+async function count(node: FakeNode, context: TableContext): Promise<Pick<Run, 'lostUnits' | 'doubleUnits'>> {
+  const uses = new Uint8Array(node.bytes.length / UNIT_BYTES);
+  const { pieces } = context.superblock;
+  const use = (offset: number, units: number) =>
+    uses.fill(1, offset / UNIT_BYTES, offset / UNIT_BYTES + units);
+  use(pieces, Math.ceil(registryBytes(node.layout.allocBytes) / UNIT_BYTES));
+  await new Reachable(context, async () => {}, use).run();
+  let doubleUnits = 0;
+  for (let list = headOf(node, SB_ORPHANS_OFFSET); list !== 0; list = headOf(node, list)) {
+    const at = list / 4;
+    const extents = [[list, node.words[at + 3]!] as const];
+    for (let i = 1; i <= node.words[at + 2]!; i++)
+      extents.push([headOf(node, list + 16 * i), node.words[at + 4 * i + 2]!]);
+    for (const [offset, units] of extents) {
+      for (let unit = offset / UNIT_BYTES; unit < offset / UNIT_BYTES + units; unit++) {
+        if (uses[unit]!++ > 0) doubleUnits++;
+      }
+    }
+  }
+  let lostUnits = 0;
+  for (const [offset, bytes] of node.allocated) {
+    if (node.unkept.has(offset)) continue;
+    for (let unit = offset / UNIT_BYTES; unit < (offset + bytes) / UNIT_BYTES; unit++) {
+      if (uses[unit] === 0) lostUnits++;
+    }
+  }
+  return { lostUnits, doubleUnits };
+}
+
+function headOf(node: FakeNode, offset: number): number {
+  return pointerOf(node.words[offset / 4]!, node.words[offset / 4 + 1]!);
 }
 
 /** Whether one of so many seeds shows a history that is not linearizable. */
