@@ -25,8 +25,9 @@ const WAIT_GRACES = 3;
 const CLAIM_ATTEMPTS = 5;
 /** Extents of a list that is handed over. */
 const HAND_OVER_EXTENTS = 255;
-/** Of the term: how often the epoch is read while a collection is under way. */
+/** How often the epoch is read while a collection is under way: of the term, and at most. */
 const WATCH_TERMS = 0.25;
+const MAX_WATCH_MS = 250;
 
 /** Memory that was taken, and the cycle of collections in which it may be used. */
 export interface Taken {
@@ -312,7 +313,7 @@ export class Allocator {
   async #watch(): Promise<void> {
     const { pacing, termNs } = this.#keeper;
     while (this.#epoch.phase !== CollectionPhase.Done && !this.#closed) {
-      await pacing.sleep((termNs / 1e6) * WATCH_TERMS);
+      await pacing.sleep(Math.min(MAX_WATCH_MS, (termNs / 1e6) * WATCH_TERMS));
       try {
         await this.#epoch.refresh();
         if (this.#epoch.phase === CollectionPhase.HandOver) await this.#handOver();

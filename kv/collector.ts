@@ -25,8 +25,9 @@ const MIN_LOOK_MS = 500;
 /** So much that is lost makes a collection worth its work: 256 KiB. What a client that died has left always does. */
 const WORTH_UNITS = 4096;
 const RAISE_ATTEMPTS = 20;
-/** Of its term, how long the holder of the lock sleeps at most. */
+/** How long the holder of the lock sleeps at most: of its term, and at all. */
 const HOLD_TERMS = 0.2;
+const MAX_SLEEP_MS = 250;
 
 /** What clients of a table share besides the index. */
 export interface SharedMemory {
@@ -132,7 +133,9 @@ export class Collector {
       await this.hold(fence);
       const leftNs = untilNs - client.now();
       if (leftNs <= 0) return;
-      await pacing.sleep(Math.ceil(Math.min(leftNs, this.#lockTermNs * HOLD_TERMS) / 1e6));
+      await pacing.sleep(
+        Math.min(MAX_SLEEP_MS, Math.ceil(Math.min(leftNs, this.#lockTermNs * HOLD_TERMS) / 1e6)),
+      );
     }
   }
 
@@ -245,7 +248,7 @@ export class Collector {
     // Another client may be at it.
     const untilNs = this.#context.client.now() + 4 * this.#restNs;
     while (epoch.phase !== CollectionPhase.Done && this.#context.client.now() < untilNs && !this.#closed) {
-      await this.#context.pacing.sleep(Math.ceil((this.#restNs * HOLD_TERMS) / 1e6));
+      await this.#context.pacing.sleep(Math.min(MAX_SLEEP_MS, Math.ceil((this.#restNs * HOLD_TERMS) / 1e6)));
       await epoch.refresh().catch(() => undefined);
     }
     return epoch.phase === CollectionPhase.Done && (epoch.cycle > cycle || phase !== CollectionPhase.Done);

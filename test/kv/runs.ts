@@ -1,11 +1,10 @@
 import { expect } from 'vitest';
 import { TableContext } from '../../kv/context.js';
 import { createTable } from '../../kv/create.js';
-import { pointerOf, SB_ORPHANS_OFFSET, SB_SEED_HI, SB_SEED_LO, UNIT_BYTES } from '../../kv/layout.js';
-import { registryBytes } from '../../kv/pieces.js';
+import { SB_SEED_HI, SB_SEED_LO, UNIT_BYTES } from '../../kv/layout.js';
 import { Put } from '../../kv/put.js';
-import { Reachable } from '../../kv/reachable.js';
 import { Table } from '../../kv/table.js';
+import { accountsOf, collect } from './accounts.js';
 import { type FakeClient, type FakeNode, type FakeOperation, fakeNode } from './fake-patronus.js';
 import { isLinearizable } from './linearizability.js';
 import { pick, seeds } from './random.js';
@@ -208,51 +207,17 @@ async function accountOf(
   fakes: readonly FakeClient[],
 ): Promise<Pick<Run, 'lostUnits' | 'doubleUnits'>> {
   for (const [index, table] of tables.entries()) {
-    if (!fakes[index]!.dead) await scheduler.run(table.close());
+    const fake = fakes[index]!;
+    fake.diesAt = 0;
+    if (!fake.dead) await scheduler.run(table.close());
   }
   const last = await scheduler.run(TableContext.open(node.connect(scheduler), scheduler));
-  const { doubleUnits } = await scheduler.run(count(node, last));
-  for (let attempt = 0; !(await scheduler.run(last.collector.collect())); attempt++) {
-    // Who died, or was closed, while it collected, has the lock until its term ends.
-    if (attempt === 20) throw new Error('no collection');
-    await scheduler.run(scheduler.sleep(20));
-  }
-  const { lostUnits } = await scheduler.run(count(node, last));
-  return { lostUnits, doubleUnits };
-}
-
-/** Adds up what the index leads to and what is free for others. */
-async function count(node: FakeNode, context: TableContext): Promise<Pick<Run, 'lostUnits' | 'doubleUnits'>> {
-  const uses = new Uint8Array(node.bytes.length / UNIT_BYTES);
-  const { pieces } = context.superblock;
-  const use = (offset: number, units: number) =>
-    uses.fill(1, offset / UNIT_BYTES, offset / UNIT_BYTES + units);
-  use(pieces, Math.ceil(registryBytes(node.layout.allocBytes) / UNIT_BYTES));
-  await new Reachable(context, async () => {}, use).run();
-  let doubleUnits = 0;
-  for (let list = headOf(node, SB_ORPHANS_OFFSET); list !== 0; list = headOf(node, list)) {
-    const at = list / 4;
-    const extents = [[list, node.words[at + 3]!] as const];
-    for (let i = 1; i <= node.words[at + 2]!; i++)
-      extents.push([headOf(node, list + 16 * i), node.words[at + 4 * i + 2]!]);
-    for (const [offset, units] of extents) {
-      for (let unit = offset / UNIT_BYTES; unit < offset / UNIT_BYTES + units; unit++) {
-        if (uses[unit]!++ > 0) doubleUnits++;
-      }
-    }
-  }
-  let lostUnits = 0;
-  for (const [offset, bytes] of node.allocated) {
-    if (node.unkept.has(offset)) continue;
-    for (let unit = offset / UNIT_BYTES; unit < (offset + bytes) / UNIT_BYTES; unit++) {
-      if (uses[unit] === 0) lostUnits++;
-    }
-  }
-  return { lostUnits, doubleUnits };
-}
-
-function headOf(node: FakeNode, offset: number): number {
-  return pointerOf(node.words[offset / 4]!, node.words[offset / 4 + 1]!);
+  const { doubleUnits } = await scheduler.run(accountsOf(last));
+  await scheduler.run(collect(last));
+  const { keptBytes, lostUnits } = await scheduler.run(accountsOf(last));
+  let bytes = 0;
+  for (const [offset, size] of node.allocated) if (!node.unkept.has(offset)) bytes += size;
+  return { lostUnits: lostUnits + (bytes - keptBytes) / UNIT_BYTES, doubleUnits };
 }
 
 /** Whether one of so many seeds shows a history that is not linearizable. */

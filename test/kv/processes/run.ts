@@ -4,6 +4,7 @@ import { createTable } from '../../../kv/create.js';
 import { Table } from '../../../kv/table.js';
 import { nowNs } from '../../../native/index.js';
 import { Patronus } from '../../../patronus/index.js';
+import { accountsOf, collect } from '../accounts.js';
 import { type HistoryOperation, isLinearizable } from '../linearizability.js';
 import { bytesOf, textOf } from '../random.js';
 import { histories, type Observation, observe } from '../recorder.js';
@@ -46,6 +47,9 @@ export interface Result {
   readonly pauses: number;
   /** As the clients left them. */
   readonly subtables: number;
+  /** That were begun, by whomever. */
+  readonly collections: number;
+  readonly keptBytes: number;
 }
 
 /**
@@ -70,23 +74,34 @@ export async function run(setup: Setup): Promise<Result> {
     const observations = population.logs.flatMap(readHistory);
     const keys = [...new Set(observations.map(({ key }) => key))];
     const operations = observations.length;
-    await using table = new Table(await TableContext.open(client, seededPacing(seed), protection));
+    const open = () => TableContext.open(client, seededPacing(seed), protection);
+    await using table = new Table(await open());
     await new Promise((resolve) => setTimeout(resolve, SETTLE_TERMS * termMs));
     for (const key of keys) {
       observations.push(await observe(table, nowNs, { key, kind: 'get', value: '' }, dateMs));
     }
     const byKey = histories(observations);
     const { subtables } = table.stats();
+    const lost = await inspect(table, keys);
+    await table.close();
+    await using last = new Table(await open());
+    const before = await accountsOf(last.context);
+    await collect(last.context);
+    const after = await accountsOf(last.context);
+    if (before.doubleUnits + after.doubleUnits > 0) lost.push(`${before.doubleUnits} units are used twice`);
+    if (after.lostUnits > 0) lost.push(`${after.lostUnits} units are lost`);
     return {
       histories: byKey,
       wrong: [...byKey].filter(([, history]) => !isLinearizable(history)).map(([key]) => key),
-      lost: await inspect(table, keys),
+      lost,
       operations,
       unknown: observations.filter(({ end }) => end === Number.POSITIVE_INFINITY).length,
       codes: countCodes(observations),
       kills: population.kills,
       pauses: population.pauses,
       subtables,
+      collections: last.context.keeper.epoch.cycle,
+      keptBytes: after.keptBytes,
     };
   });
 }

@@ -11,14 +11,27 @@ const until = performance.now() + seconds * 1000;
 let failed = 0;
 let judged = 0;
 for (let seed = first; performance.now() < until; seed++) {
-  const { histories, wrong, lost, operations, unknown, codes, kills, pauses, subtables } = await run({
+  const {
+    histories,
+    wrong,
+    lost,
+    operations,
+    unknown,
+    codes,
+    kills,
+    pauses,
+    subtables,
+    collections,
+    keptBytes,
+  } = await run({
     seed,
     ms: RUN_MS,
     protection: PROTECTIONS[seed % PROTECTIONS.length]!,
   });
   judged += histories.size;
   const counts = `${histories.size} histories, ${operations} operations (${unknown} of unknown outcome)`;
-  const events = `${kills} kills, ${pauses} pauses, ${subtables} subtables`;
+  const memory = `${collections} collections, ${keptBytes / 2 ** 20} MiB`;
+  const events = `${kills} kills, ${pauses} pauses, ${subtables} subtables, ${memory}`;
   console.log(`seed ${seed}: ${counts}; ${events}; ${JSON.stringify(codes)}`);
   for (const key of wrong) console.log(`NOT LINEARIZABLE ${key}: ${JSON.stringify(histories.get(key))}`);
   for (const line of lost) console.log(`LOST ${line}`);
