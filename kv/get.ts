@@ -44,7 +44,8 @@ export class Get extends Operation {
   #place = 0;
   #presenceOnly = false;
   #large: RdmaBuffer | undefined;
-  /** The word that the key's slot is guessed to have; the high half is 0 without a guess. */
+  /** Where the key is guessed to be, and the word of that slot; the high half is 0 without a guess. */
+  #guessSlot = 0;
   #guessLo = 0;
   #guessHi = 0;
 
@@ -94,6 +95,7 @@ export class Get extends Operation {
     if (hi === 0) return this.send(status);
     this.#guessHi = hi;
     this.#guessLo = locations.lo(this.hash);
+    this.#guessSlot = locations.slot(this.hash);
     return this.send(this.prepareGuess(this.#guessLo, hi));
   }
 
@@ -105,8 +107,11 @@ export class Get extends Operation {
     switch (this.phase) {
       case BUCKETS:
         if (!this.bucketsServe) return this.refreshDirectory();
+        if (this.#guessHi !== 0) {
+          if (this.guessedRight(this.#guessSlot, this.#guessLo, this.#guessHi)) return this.#check();
+          this.#guessHi = 0;
+        }
         this.findCandidates(false, -1);
-        if (this.#guessHi !== 0 && this.guessedRight(this.#guessLo, this.#guessHi)) return this.#check();
         return this.#next();
       case CANDIDATES:
         return this.#check();
@@ -131,6 +136,11 @@ export class Get extends Operation {
   }
 
   #next(): Step {
+    if (this.#guessHi !== 0) {
+      // It was right about the slot, but the slot is another key's.
+      this.#guessHi = 0;
+      this.findCandidates(false, -1);
+    }
     if (this.readCount === this.candidateCount) return FOUND_OR_NOT;
     this.phase = CANDIDATES;
     return this.readCandidates();
@@ -148,7 +158,7 @@ export class Get extends Operation {
       const mine = this.holdsKey(words, place);
       if (isWhole && !blockIntact(words, place, size)) return this.#retry();
       if (!mine) continue;
-      this.context.locations.remember(this.hash, words[slot]!, words[slot + 1]!);
+      this.context.locations.remember(this.hash, slot, words[slot]!, words[slot + 1]!);
       if (this.#presenceOnly || isWhole) return this.#hit(words, this.scratch.bytes, place);
       return this.#readWhole(slot, place);
     }

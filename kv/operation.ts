@@ -239,8 +239,8 @@ export abstract class Operation {
   }
 
   /**
-   * Adds the read of a block to the batch, as the first candidate's, which will be known to be one when the buckets have been read:
-   * before the block, as a batch is executed in order. Only for a batch of its own, and not by block.
+   * Adds the read of a block to the batch that reads the buckets, behind them: a batch is executed in order. Whether it is the block that
+   * a slot points to shows when the buckets have been read. Only for a batch of its own, and not by block.
    */
   protected prepareGuess(lo: number, hi: number): RetCode {
     const { lease } = this.regionHeld!;
@@ -249,19 +249,16 @@ export abstract class Operation {
     return this.batch.prepareRead(lease, this.scratch, CANDIDATES_AT, size, offset, this.#rwFlags);
   }
 
-  /** Whether one of the candidates has this word: then it comes first, and its block was read by prepareGuess(). */
-  protected guessedRight(lo: number, hi: number): boolean {
-    const { words, candidates, candidateCount } = this;
-    for (let i = 0; i < candidateCount; i++) {
-      const slot = candidates[i]!;
-      if ((words[slot]! | 0) !== lo || (words[slot + 1]! | 0) !== hi) continue;
-      candidates[i] = candidates[0]!;
-      candidates[0] = slot;
-      this.places[0] = CANDIDATES_AT >>> 2;
-      this.readCount = 1;
-      return true;
-    }
-    return false;
+  /** Whether the slot has this word: then it is the only candidate for now, and its block was read by prepareGuess(). */
+  protected guessedRight(slot: number, lo: number, hi: number): boolean {
+    const { words } = this;
+    if ((words[slot]! | 0) !== lo || (words[slot + 1]! | 0) !== hi) return false;
+    this.candidates[0] = slot;
+    this.places[0] = CANDIDATES_AT >>> 2;
+    this.candidateCount = 1;
+    this.checkedCount = 0;
+    this.readCount = 1;
+    return true;
   }
 
   /** Whether the operation sends its batches itself, and reads blocks under the region's lease. */

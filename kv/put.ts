@@ -429,7 +429,7 @@ export class Put extends WriteOperation {
 
   #link(): void {
     this.#linked = true;
-    this.context.locations.remember(this.hash, this.entryLo, this.entryHi);
+    this.context.locations.remember(this.hash, this.slot, this.entryLo, this.entryHi);
   }
 
   /** Takes our own pending entry away. That it was killed before is as good. */

@@ -122,9 +122,9 @@ describe('the checks above catch a put', () => {
 
   test('that takes a block for the one that the slot points to now', async () => {
     class Trusting extends Get {
-      protected override guessedRight(): boolean {
-        const [slot] = this.candidates;
-        return super.guessedRight(this.words[slot!]! | 0, this.words[slot! + 1]! | 0);
+      protected override guessedRight(slot: number): boolean {
+        const { words } = this;
+        return words[slot + 1] !== 0 && super.guessedRight(slot, words[slot]! | 0, words[slot + 1]! | 0);
       }
     }
     class TrustingTable extends Table {
