@@ -170,11 +170,19 @@ export class Collector {
     const handed = (await handover.takeAll(isOpen)).filter(
       ({ offset }) => !swept.covers(offset) || swept.isMarked(offset),
     );
+    // Whole pieces go back to the node, which is where clients get memory from during the next collection.
+    const empty = old.filter(
+      (piece) => piece.state !== PieceState.Kept || !swept.isUsed(piece.offset, piece.bytes),
+    );
+    for (const { offset, bytes } of empty) swept.mark(offset, bytes / UNIT_BYTES);
     const free: Extent[] = [...swept.unmarked(), ...left, ...handed];
     await this.hold(fence);
     const isMine = () => cycle === epoch.cycle;
     allocator.lose(await orphans.leave(free, (offset) => allocator.segment(offset), isMine));
-    for (const piece of old) if (piece.state !== PieceState.Kept) await this.#giveBack(piece);
+    for (const piece of empty) {
+      await this.hold(fence);
+      await this.#giveBack(piece);
+    }
     await this.#raise(fence, drop + 2);
     await this.#lost.add(0, -lost >>> 0, lost > 0 ? 0xffff_ffff : 0);
   }
@@ -184,11 +192,11 @@ export class Collector {
     return new UnitMap(allocOffset, allocBytes, pieces);
   }
 
-  /** A piece that a client was about to use when it died. */
+  /** A piece that nobody uses, or that a client was about to use when it died. */
   async #giveBack(piece: Piece): Promise<void> {
     const { client } = this.#context;
     const { pieces } = this.#shared;
-    if (piece.state === PieceState.Claimed && !(await pieces.doom(piece))) return;
+    if (piece.state !== PieceState.Doomed && !(await pieces.doom(piece))) return;
     // If it was not kept it is free already, or its client's, who sees that it must not use it.
     await client.dealloc({ nodeId: client.nodes[0]!.nodeId, offset: piece.offset }, piece.bytes);
     await pieces.forget(piece);

@@ -49,6 +49,16 @@ export class UnitMap {
     return this.covers(offset) && this.#isMarked((offset - this.#allocOffset) / UNIT_BYTES);
   }
 
+  /** Whether anything of one of the pieces is marked. */
+  isUsed(offset: number, bytes: number): boolean {
+    const first = (offset - this.#allocOffset) / PIECE_BYTES;
+    for (let piece = first; piece < first + bytes / PIECE_BYTES; piece++) {
+      const place = this.#places[piece]!;
+      for (let word = place; word < place + WORDS; word++) if (this.#bits[word] !== 0) return true;
+    }
+    return false;
+  }
+
   /** What is not marked, neighbours joined, in the order of the addresses. */
   unmarked(): Extent[] {
     const extents: Extent[] = [];
