@@ -82,11 +82,11 @@ export interface KvStats {
   readonly dels: number;
   /** Subtables that this handle has split. */
   readonly splits: number;
-  /** Operations begun again: a lost race, an ended lease. */
+  /** Attempts of operations, and steps of splits and scans, that were made again: a lost race, an ended lease. */
   readonly retries: number;
   /** Leases acquired again: their term was running out or had ended, or the NIC refused an access under them. */
   readonly leaseRenewals: number;
-  /** Batches of accesses of which the NIC refused one. */
+  /** Of those, and of steps of splits and scans: how many the NIC has ended by refusing an access. */
   readonly protectionFaults: number;
   /** Collections of memory that clients had when they died, brought to their end by this handle. */
   readonly collections: number;

@@ -40,7 +40,7 @@ export class TableContext {
   readonly splitter: Splitter;
   readonly collector: Collector;
   #refreshing: Promise<void> | undefined;
-  /** Operations begun again, and batches of which the NIC refused an access. */
+  /** Attempts and steps made again, and those of them that the NIC has ended. */
   retries = 0;
   protectionFaults = 0;
   /** There are keys with an expiry: they have to be looked for. */
@@ -104,6 +104,12 @@ export class TableContext {
     );
     this.splitter = new Splitter(this);
     this.collector = new Collector(this, shared);
+  }
+
+  /** An attempt or step has ended with this status and is made again. */
+  countRetry(status: number): void {
+    this.retries++;
+    if (status === RetCode.RdmaProtectionErr) this.protectionFaults++;
   }
 
   /** Brings the cached directory up to date; of calls at the same time only the first reads it. */

@@ -511,10 +511,7 @@ export abstract class Operation {
    */
   protected again(status: number): Step {
     this.#countAttempt(status);
-    if (status !== RetCode.Retry) {
-      if (status === RetCode.RdmaProtectionErr) this.context.protectionFaults++;
-      this.dropLeases();
-    }
+    if (status !== RetCode.Retry) this.dropLeases();
     this.releaseLeases();
     if (this.attempt <= EAGER_ATTEMPTS) return RetCode.Ok;
     const { pacing } = this.context;
@@ -528,7 +525,7 @@ export abstract class Operation {
   }
 
   #countAttempt(status: number): void {
-    this.context.retries++;
+    this.context.countRetry(status);
     if (++this.attempt < MAX_ATTEMPTS) return;
     this.giveUp(
       status === RetCode.RdmaExecutionErr || status === RetCode.OutcomeUnknown

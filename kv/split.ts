@@ -174,6 +174,7 @@ export class Split {
     try {
       const status = await work(regionHeld.lease, slotsHeld.lease);
       if (status !== RetCode.Ok) {
+        this.#context.countRetry(status);
         region.drop(regionHeld);
         this.#cell.drop(slotsHeld);
       }
@@ -392,7 +393,9 @@ export class Split {
     const { pacing } = this.#context;
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       await this.#fence.hold();
-      if ((await work()) === RetCode.Ok) return;
+      const status = await work();
+      if (status === RetCode.Ok) return;
+      this.#context.countRetry(status);
       await pacing.sleep(PAUSE_MS * pacing.random());
     }
     throw unavailable();

@@ -105,8 +105,7 @@ export class Walk {
           for (const { key, expiry } of keys) found.key(key, expiry);
           return subtable;
         }
-        context.retries++;
-        if (status === RetCode.RdmaProtectionErr) context.protectionFaults++;
+        context.countRetry(status);
         region.drop(held);
       } finally {
         region.release(held);

@@ -338,6 +338,17 @@ describe('leases', () => {
     expect(kv.stats()).toMatchObject({ protectionFaults: 5, retries: 5 });
   });
 
+  test('an access of a split that the NIC refuses is counted, and made again', async () => {
+    const { node, kv } = await open({ groups: 2 });
+    let refused = 0;
+    // Only splits write single words: headers and their record.
+    node.fault = ({ kind, size }) =>
+      kind === 'write' && size === 8 && refused++ === 0 ? 'refuse' : undefined;
+    for (let i = 0; kv.stats().splits === 0; i++) await kv.put(bytesOf(`key ${i}`), bytesOf('value'));
+    expect(refused).toBeGreaterThan(1);
+    expect(kv.stats().protectionFaults).toBe(1);
+  });
+
   test('a node that refuses for ever is an error, not a hang', async () => {
     const { node, kv } = await open();
     node.fault = () => 'refuse';

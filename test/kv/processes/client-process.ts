@@ -1,13 +1,13 @@
 /**
  * A client of its own process: `node client-process.js PLAN`. Its sessions do random operations on the hot keys of the
- * moment until it is killed, and all that they do and see is in its log.
+ * moment until it is killed, and all that they do and see is in its log. Meanwhile its queue pairs break again and again.
  */
 import type { KvProtection } from '../../../kv/api.js';
 import { TableContext } from '../../../kv/context.js';
 import { hashKey, KeyHash } from '../../../kv/hash.js';
 import type { Table } from '../../../kv/table.js';
 import { nowNs } from '../../../native/index.js';
-import { Patronus } from '../../../patronus/index.js';
+import { AcquireFlag, Patronus, RetCode } from '../../../patronus/index.js';
 import { bytesOf, pick, seeded } from '../random.js';
 import { observe, type Task } from '../recorder.js';
 import { ALL_KINDS } from '../runs.js';
@@ -28,6 +28,8 @@ const INSERTED = 4;
 /** Names that are tried to find one in the same subtable. */
 const TRIES = 256;
 const TTL_MS = 30;
+/** Between two accesses that the NIC refuses, at least and at most. */
+const FAULT_MS = [40, 200] as const;
 
 const plan = JSON.parse(process.argv[2]!) as ClientPlan & {
   readonly mutant: Mutant;
@@ -64,6 +66,25 @@ async function session(name: string, random: () => number, kv: Table): Promise<n
   }
 }
 
+/** Reads beyond a lease: the NIC refuses that and the queue pair breaks, with whatever the sessions have under way. */
+async function breakPair(): Promise<void> {
+  const size = 64;
+  const lease = await client.readLease({ offset: 0, size, termNs: 1, flags: AcquireFlag.NoGc });
+  const buffer = client.getRdmaBuffer(size);
+  const status = await client.read(lease, buffer, size, size);
+  client.putRdmaBuffer(buffer);
+  await client.relinquish(lease).catch(() => undefined);
+  if (status === RetCode.Ok) throw new Error('a read beyond its lease was executed');
+}
+
+async function breakPairs(random: () => number): Promise<never> {
+  for (;;) {
+    const [least, most] = FAULT_MS;
+    await new Promise((resolve) => setTimeout(resolve, least + (most - least) * random()));
+    await breakPair();
+  }
+}
+
 async function perform(kv: Table, task: Task) {
   const id = log.begin(task, nowNs(), dateMs());
   const seen = await observe(kv, nowNs, task, dateMs);
@@ -92,13 +113,18 @@ function hashOf(key: string): KeyHash {
   return hash;
 }
 
+function failed(error: unknown): void {
+  console.error(error);
+  process.exit(1);
+}
+
+await breakPair();
 process.send!('ready');
 // The test is over, in whatever way.
 process.on('disconnect', () => process.exit());
 for (let i = 0; i < SESSIONS; i++) {
   const name = `${plan.seed}-${i}`;
-  session(name, seeded(plan.seed * SESSIONS + i), table).catch((error) => {
-    console.error(error);
-    process.exit(1);
-  });
+  session(name, seeded(plan.seed * SESSIONS + i), table).catch(failed);
 }
+// What is wrong on purpose shows sooner in many operations.
+if (plan.mutant === 'none') breakPairs(seeded(plan.seed)).catch(failed);
