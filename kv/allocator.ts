@@ -68,6 +68,8 @@ export class Allocator {
   readonly #limbo = new Limbo();
   /** Allocated, not used yet, the next one last. */
   #pieces: number[] = [];
+  /** This client's identity when they were allocated. */
+  #piecesOwner = -1;
   /** Unlinked while a collection looks for what is reachable. */
   #unlinked: Extent[] = [];
   #watching: Promise<void> | undefined;
@@ -247,7 +249,8 @@ export class Allocator {
     const isMine = () => cycle === this.#epoch.cycle;
     this.lose(await this.#orphans.leave(extents, (offset) => this.segment(offset), isMine).catch(() => all));
     const pieces = this.#pieces.splice(0);
-    // That the connection can be gone is no failure: then they are free already.
+    // Those of a lost connection are free already, or somebody else's.
+    if (this.#piecesOwner !== client.identity(this.#nodeId)) return;
     await Promise.all(
       pieces.map((offset) =>
         client.dealloc({ nodeId: this.#nodeId, offset }, PIECE_BYTES).catch(() => undefined),
@@ -297,8 +300,8 @@ export class Allocator {
   #learned(before: number): void {
     const { cycle, phase } = this.#epoch;
     if (cycleOf(before) !== cycle) {
-      this.#free.drain();
-      while (this.#limbo.count > 0) this.#limbo.shift();
+      this.#free.clear();
+      this.#limbo.clear();
       this.#bump = 0;
       this.#bumpEnd = 0;
       this.#unlinked = [];
@@ -313,7 +316,7 @@ export class Allocator {
   async #watch(): Promise<void> {
     const { pacing, termNs } = this.#keeper;
     while (this.#epoch.phase !== CollectionPhase.Done && !this.#closed) {
-      await pacing.sleep(Math.min(MAX_WATCH_MS, (termNs / 1e6) * WATCH_TERMS));
+      await pacing.idle(Math.min(MAX_WATCH_MS, (termNs / 1e6) * WATCH_TERMS));
       try {
         await this.#epoch.refresh();
         if (this.#epoch.phase === CollectionPhase.HandOver) await this.#handOver();
@@ -327,7 +330,7 @@ export class Allocator {
   async #handOver(): Promise<void> {
     const { value } = this.#epoch;
     const retag = (tag: number) => (tag === (value & 0xffff) ? tag : undefined);
-    while (this.#unlinked.length > 0) {
+    while (this.#unlinked.length > 0 && this.#epoch.value === value) {
       const units = listBytes(HAND_OVER_EXTENTS) / UNIT_BYTES;
       let offset = this.take(units, this.#keeper.client.now());
       if (offset < 0) {
@@ -361,6 +364,7 @@ export class Allocator {
       const offsets = (await Promise.all(asked)).filter((offset) => offset >= 0);
       if (offsets.length === 0) return false;
       this.#pieces = offsets.sort((a, b) => b - a);
+      this.#piecesOwner = this.#keeper.client.identity(this.#nodeId);
     }
     return false;
   }
@@ -370,10 +374,8 @@ export class Allocator {
     const { client } = this.#keeper;
     const { cycle } = this.#epoch;
     const address = { nodeId: this.#nodeId, offset };
-    if (!(await this.#pieceRegistry.claim(offset, bytes, cycle))) {
-      await client.dealloc(address, bytes);
-      return false;
-    }
+    // It comes back with the connection, if it is this client's still: others may have been given it since.
+    if (!(await this.#pieceRegistry.claim(offset, bytes, cycle))) return false;
     if ((await client.keepAllocation(address)) !== RetCode.Ok) return false;
     if (!(await this.#pieceRegistry.keep(offset, bytes, cycle))) {
       // So much time has passed that the entry was taken for a dead client's.

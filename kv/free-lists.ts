@@ -124,6 +124,13 @@ export class FreeLists {
     return extents;
   }
 
+  clear(): void {
+    for (const list of this.#exact) list.length = 0;
+    this.#large.clear();
+    this.freeUnits = 0;
+    this.#addedUnits = 0;
+  }
+
   #list(units: number): number[] {
     let list = this.#large.get(units);
     if (list === undefined) {

@@ -41,6 +41,10 @@ export class Limbo {
     this.#count--;
   }
 
+  clear(): void {
+    this.#count = 0;
+  }
+
   #grow(): void {
     const size = this.#offsets.length;
     const offsets = new Float64Array(2 * size);

@@ -63,24 +63,32 @@ export class UnitMap {
   unmarked(): Extent[] {
     const extents: Extent[] = [];
     let from = -1;
-    const end = this.#places.length * UNITS;
     const close = (unit: number) => {
       if (from < 0) return;
-      extents.push({
-        offset: this.#allocOffset + from * UNIT_BYTES,
-        units: unit - from,
-        unlinked: false,
-      });
+      extents.push({ offset: this.#allocOffset + from * UNIT_BYTES, units: unit - from, unlinked: false });
       from = -1;
     };
-    for (let unit = 0; unit < end; unit++) {
-      if (unit % UNITS === 0 && this.#places[unit / UNITS] === -1) {
-        close(unit);
-        unit += UNITS - 1;
-      } else if (this.#isMarked(unit)) close(unit);
-      else if (from < 0) from = unit;
+    for (let piece = 0; piece < this.#places.length; piece++) {
+      const place = this.#places[piece]!;
+      if (place < 0) {
+        close(piece * UNITS);
+        continue;
+      }
+      for (let word = 0; word < WORDS; word++) {
+        const bits = this.#bits[place + word]!;
+        const first = piece * UNITS + word * 32;
+        if (bits === 0) {
+          if (from < 0) from = first;
+        } else if (bits === 0xffff_ffff) close(first);
+        else {
+          for (let bit = 0; bit < 32; bit++) {
+            if ((bits & (1 << bit)) !== 0) close(first + bit);
+            else if (from < 0) from = first + bit;
+          }
+        }
+      }
     }
-    close(end);
+    close(this.#places.length * UNITS);
     return extents;
   }
 

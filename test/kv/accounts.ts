@@ -31,7 +31,8 @@ export async function accountsOf(context: TableContext): Promise<Accounts> {
   };
   const [headLo, headHi] = await new Words(keeper, SB_ORPHANS_OFFSET, UNIT_BYTES).read(0, 8);
   const lists = new Words(keeper, allocOffset, allocBytes);
-  for (let list = pointerOf(headLo!, headHi!); list !== 0; ) {
+  for (let list = pointerOf(headLo!, headHi!), passed = 0; list !== 0; passed++) {
+    if (passed > uses.length) throw new Error('the lists have no end');
     const at = list - allocOffset;
     const [nextLo, nextHi, count, units] = await lists.read(at, 16);
     free(list, units!);

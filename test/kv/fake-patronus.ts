@@ -391,6 +391,8 @@ function run(node: FakeNode, operation: FakeOperation, from: number, to: number)
   return RetCode.Ok;
 }
 
+let nextIdentity = 1;
+
 /** A client of one FakeNode. Without a scheduler a commit is done at once, as over the loopback link. */
 export class FakeClient implements PatronusClient {
   readonly node: FakeNode;
@@ -408,6 +410,7 @@ export class FakeClient implements PatronusClient {
   /** The process stands still until then. */
   pausedUntilNs = 0;
   readonly #unkept = new Set<number>();
+  #identity = nextIdentity++;
   #pauseAt = 0;
   #pauseNs = 0;
   readonly #free = new Map<number, FakeBuffer[]>();
@@ -434,6 +437,7 @@ export class FakeClient implements PatronusClient {
     for (const offset of this.#unkept) this.node.allocated.delete(offset);
     for (const offset of this.#unkept) this.node.unkept.delete(offset);
     this.#unkept.clear();
+    this.#identity = nextIdentity++;
     for (const lease of this.node.liveLeases) {
       if (lease.owner === this && lease.deadlineNs === Number.POSITIVE_INFINITY) lease.ended = true;
     }
@@ -567,8 +571,8 @@ export class FakeClient implements PatronusClient {
   grant(): never {
     throw new Error('not part of the double');
   }
-  identity(): never {
-    throw new Error('not part of the double');
+  identity(): number {
+    return this.#identity;
   }
   rpcRead(): never {
     throw new Error('not part of the double');
@@ -638,10 +642,12 @@ export function fakeNode(allocBytes = 4 * 1024 * 1024): FakeNode {
 
 /** Pacing without a scheduler: waiting lets the virtual clock jump. */
 export function jumping(node: FakeNode): Pacing {
+  const sleep = async (ms: number) => {
+    node.clockNs += ms * 1e6;
+  };
   return {
-    sleep: async (ms) => {
-      node.clockNs += ms * 1e6;
-    },
+    sleep,
+    idle: sleep,
     random: seeded(7),
     wallMs: () => Math.floor(node.clockNs / 1e6),
   };
@@ -656,12 +662,10 @@ export function jumpingTogether(node: FakeNode): Pacing {
     node.clockNs = Math.max(node.clockNs, first.untilNs);
     first.wake();
   };
-  return {
-    ...jumping(node),
-    sleep: (ms) =>
-      new Promise((wake) => {
-        sleepers.push({ untilNs: node.clockNs + ms * 1e6, wake });
-        setImmediate(jump);
-      }),
-  };
+  const sleep = (ms: number) =>
+    new Promise<void>((wake) => {
+      sleepers.push({ untilNs: node.clockNs + ms * 1e6, wake });
+      setImmediate(jump);
+    });
+  return { ...jumping(node), sleep, idle: sleep };
 }

@@ -5,6 +5,7 @@ import { classUnits, FreeLists } from '../../kv/free-lists.js';
 import { PIECE_BYTES } from '../../kv/layout.js';
 import { LeaseKeeper } from '../../kv/leases.js';
 import { Limbo } from '../../kv/limbo.js';
+import { UnitMap } from '../../kv/unit-map.js';
 import { fakeNode, jumping } from './fake-patronus.js';
 import { seeded } from './random.js';
 
@@ -56,6 +57,46 @@ describe('free lists', () => {
     lists.merge();
     const whole = classUnits(32_768);
     expect(Math.max(lists.take(whole), lists.split(whole))).toBeGreaterThanOrEqual(0);
+  });
+});
+
+describe('map of units', () => {
+  test('tells what is not marked, of its pieces alone', () => {
+    const random = seeded(4);
+    const [base, pieces, perPiece] = [65536, 20, PIECE_BYTES / 64];
+    for (let round = 0; round < 20; round++) {
+      const isMine = Array.from({ length: pieces }, () => random() < 0.6);
+      const mine = isMine.flatMap((is, i) =>
+        is ? [{ offset: base + i * PIECE_BYTES, bytes: PIECE_BYTES }] : [],
+      );
+      const map = new UnitMap(base, pieces * PIECE_BYTES, mine);
+      const marked = new Uint8Array(pieces * perPiece);
+      for (let i = 0; i < 10 ** (round % 4); i++) {
+        const units = Math.ceil(random() * (random() < 0.1 ? 3000 : 10));
+        const first = Math.floor(random() * (marked.length - units));
+        map.mark(base + first * 64, units);
+        marked.fill(1, first, first + units);
+      }
+      const free = new Uint8Array(marked.length);
+      let end = -1;
+      for (const { offset, units } of map.unmarked()) {
+        const first = (offset - base) / 64;
+        // In order, and joined.
+        expect(first).toBeGreaterThan(end);
+        end = first + units;
+        free.fill(1, first, end);
+      }
+      marked.forEach((is, unit) => {
+        const wanted = isMine[Math.floor(unit / perPiece)]! && is === 0;
+        if ((free[unit] === 1) !== wanted) throw new Error(`unit ${unit} of round ${round}`);
+        if (map.isMarked(base + unit * 64) !== (is === 1 && isMine[Math.floor(unit / perPiece)]!))
+          throw new Error(`mark of unit ${unit} of round ${round}`);
+      });
+      for (const { offset, bytes } of mine) {
+        const first = (offset - base) / 64;
+        expect(map.isUsed(offset, bytes)).toBe(marked.subarray(first, first + perPiece).includes(1));
+      }
+    }
   });
 });
 

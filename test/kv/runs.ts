@@ -1,4 +1,5 @@
 import { expect } from 'vitest';
+import { KvError } from '../../kv/api.js';
 import { TableContext } from '../../kv/context.js';
 import { createTable } from '../../kv/create.js';
 import { SB_SEED_HI, SB_SEED_LO, UNIT_BYTES } from '../../kv/layout.js';
@@ -117,7 +118,7 @@ export async function run(seed: number, setup: Setup): Promise<Run> {
   const connect = async (open: (context: TableContext) => Table) => {
     const fake = node.connect(scheduler);
     fakes.push(fake);
-    const table = open(await scheduler.run(TableContext.open(fake, scheduler)));
+    const table = open(await scheduler.run(insist(scheduler, () => TableContext.open(fake, scheduler))));
     tables.push(table);
     return table;
   };
@@ -176,7 +177,7 @@ export async function run(seed: number, setup: Setup): Promise<Run> {
       if (made === 'died') {
         const next = node.connect(scheduler);
         fakes.push(next);
-        tables.push(new Table(await TableContext.open(next, scheduler)));
+        tables.push(new Table(await insist(scheduler, () => TableContext.open(next, scheduler))));
       } else if (made) left--;
       else await scheduler.sleep(20);
     }
@@ -199,6 +200,18 @@ export async function run(seed: number, setup: Setup): Promise<Run> {
   return { linearizable, observations, tables, node, ...account };
 }
 
+/** Makes something again while leases are too short for it, or the NIC refuses too much. */
+async function insist<T>(scheduler: Scheduler, work: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!(error instanceof KvError) || attempt === 50) throw error;
+      await scheduler.sleep(1);
+    }
+  }
+}
+
 /** What became of all memory, when every client has gone: before and after one more has collected. */
 async function accountOf(
   node: FakeNode,
@@ -211,10 +224,11 @@ async function accountOf(
     fake.diesAt = 0;
     if (!fake.dead) await scheduler.run(table.close());
   }
-  const last = await scheduler.run(TableContext.open(node.connect(scheduler), scheduler));
-  const { doubleUnits } = await scheduler.run(accountsOf(last));
-  await scheduler.run(collect(last));
-  const { keptBytes, lostUnits } = await scheduler.run(accountsOf(last));
+  const later = <T>(work: () => Promise<T>) => scheduler.run(insist(scheduler, work));
+  const last = await later(() => TableContext.open(node.connect(scheduler), scheduler));
+  const { doubleUnits } = await later(() => accountsOf(last));
+  await later(() => collect(last));
+  const { keptBytes, lostUnits } = await later(() => accountsOf(last));
   let bytes = 0;
   for (const [offset, size] of node.allocated) if (!node.unkept.has(offset)) bytes += size;
   return { lostUnits: lostUnits + (bytes - keptBytes) / UNIT_BYTES, doubleUnits };

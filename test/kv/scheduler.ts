@@ -44,8 +44,13 @@ export class Scheduler implements Pacing {
     return new Promise((resolve) => this.#tasks.push({ actor, steps, resolve }));
   }
 
-  sleep(ms: number): Promise<void> {
-    return new Promise((wake) => this.#sleepers.push({ untilNs: this.#node.clockNs + ms * 1e6, wake }));
+  async sleep(ms: number): Promise<void> {
+    if (ms <= 0) return;
+    await new Promise<void>((wake) => this.#sleepers.push({ untilNs: this.#node.clockNs + ms * 1e6, wake }));
+  }
+
+  idle(ms: number): Promise<void> {
+    return this.sleep(ms);
   }
 
   wallMs(): number {

@@ -1,4 +1,4 @@
-import type { Pacing } from '../../../kv/pacing.js';
+import { type Pacing, realPacing } from '../../../kv/pacing.js';
 import { nowNs } from '../../../native/index.js';
 import { seeded } from '../random.js';
 
@@ -7,9 +7,5 @@ export const dateMs = () => Math.floor(nowNs() / 1e6);
 
 /** As the store's own, with chance from a seed. */
 export function seededPacing(seed: number): Pacing {
-  return {
-    sleep: (ms) => new Promise((resolve) => (ms <= 0 ? setImmediate(resolve) : setTimeout(resolve, ms))),
-    random: seeded(seed),
-    wallMs: dateMs,
-  };
+  return { ...realPacing, random: seeded(seed), wallMs: dateMs };
 }
