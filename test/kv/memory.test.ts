@@ -211,7 +211,20 @@ describe('allocator', () => {
     client.reconnect();
     const other = node.connect();
     const taken = (await other.alloc({ size: 64 * 1024 })).address!.offset;
+    await other.keepAllocation({ nodeId: 0, offset: taken });
     for (let i = 0; i < 10; i++) expect((await allocator.wait(1024)).offset).not.toBe(taken);
+    expect(node.allocated.has(taken)).toBe(true);
+  });
+
+  test('pieces that a lost connection has given back are not freed, once others have them', async () => {
+    const { node, client, allocator } = await make(16 * 1024 * 1024);
+    await allocator.wait(1024);
+    client.reconnect();
+    const other = node.connect();
+    for (let i = 0; i < 8; i++) await other.alloc({ size: PIECE_BYTES, keep: true });
+    const { size } = node.allocated;
+    await allocator.close();
+    expect(node.allocated.size).toBe(size);
   });
 
   test('those who wait are served in their order', async () => {
