@@ -79,8 +79,8 @@ export class ExtentStack {
         some.push(places[smallest++]!);
       }
       if (!(await this.push(place, some, segment(place.offset), retag))) {
-        rest.push(place, ...some, ...places.slice(smallest, end));
-        break;
+        rest.push(place);
+        return sumOfUnits(rest) + sumOfUnits(some) + sumOfUnits(places.slice(smallest, end));
       }
     }
     return sumOfUnits(rest);
