@@ -57,6 +57,7 @@ export class Collector {
   #turnNs = 0;
   #timer: NodeJS.Timeout | undefined;
   #looking: Promise<unknown> = Promise.resolve();
+  #lastLook: Promise<unknown> = Promise.resolve();
   #closed = false;
 
   constructor(context: TableContext, shared: SharedMemory) {
@@ -80,7 +81,7 @@ export class Collector {
   async stop(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#timer);
-    await this.#looking.catch(() => undefined);
+    await Promise.all([this.#looking, this.#lastLook]);
   }
 
   /** The last thing: what this client had is known to others. */
@@ -232,8 +233,11 @@ export class Collector {
     throw unavailable();
   }
 
+  /** One at a time: a client has one place. */
   async #look(): Promise<void> {
-    await this.#members.look(() => this.#lost.add(0, WORTH_UNITS, 0));
+    const look = this.#lastLook.then(() => this.#members.look(() => this.#lost.add(0, WORTH_UNITS, 0)));
+    this.#lastLook = look.catch(() => undefined);
+    await look;
     await this.#tellLost();
   }
 

@@ -38,18 +38,19 @@ export class Members {
         this.others++;
         continue;
       }
-      if (mark !== 0) await onDead();
-      const isMine = this.#place < 0;
-      const to = isMine ? this.#mark : 0;
-      const found = await this.#words.cas(place * MEMBER_BYTES, [mark, 0], [to, 0]);
-      if (found[0] !== mark && found[0] !== to) {
-        await this.#unlock(lock);
-        continue;
+      let kept = false;
+      try {
+        if (mark !== 0) await onDead();
+        const isMine = this.#place < 0;
+        const to = isMine ? this.#mark : 0;
+        const found = await this.#words.cas(place * MEMBER_BYTES, [mark, 0], [to, 0]);
+        kept = isMine && (found[0] === mark || found[0] === to);
+      } finally {
+        if (!kept) await this.#unlock(lock);
       }
-      if (isMine) {
-        this.#place = place;
-        this.#lock = lock;
-      } else await this.#unlock(lock);
+      if (!kept) continue;
+      this.#place = place;
+      this.#lock = lock;
     }
   }
 

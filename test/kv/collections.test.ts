@@ -2,7 +2,7 @@ import { describe, expect, test, vi } from 'vitest';
 import type { Collector } from '../../kv/collector.js';
 import { TableContext } from '../../kv/context.js';
 import { createTable } from '../../kv/create.js';
-import { PIECE_BYTES } from '../../kv/layout.js';
+import { MAX_MEMBERS, PIECE_BYTES, SB_MEMBERS_OFFSET } from '../../kv/layout.js';
 import { Table } from '../../kv/table.js';
 import { fakeNode, jumpingTogether } from './fake-patronus.js';
 import { bytesOf, seeds } from './random.js';
@@ -109,6 +109,26 @@ describe('the memory of a client that died', () => {
     for (let i = 0; i < 1000; i++) await other.table.put(bytesOf(`key ${i}`), value(2));
     expect(other.table.stats().collections).toBeGreaterThan(0);
     await other.table.close();
+  });
+
+  test('a client has one place, also when it looks twice at once, and finds its own gone', async () => {
+    const { node, join } = await open();
+    const [one, two] = [await join(), await join()];
+    const places = () => {
+      const first = SB_MEMBERS_OFFSET / 4;
+      return node.words.subarray(first, first + 2 * MAX_MEMBERS).filter((word) => word !== 0).length;
+    };
+    expect(places()).toBe(2);
+    // Its lock has ended with its connection, so the other takes it for dead.
+    two.client.reconnect();
+    expect(await one.table.context.collector.lookAndCollect()).toBe(true);
+    expect(places()).toBe(1);
+    const { collector } = two.table.context;
+    await Promise.all([collector.lookAndCollect(), collector.lookAndCollect()]);
+    expect(places()).toBe(2);
+    await two.table.close();
+    await one.table.close();
+    expect(places()).toBe(0);
   });
 
   test('nobody has died: nobody collects', async () => {
